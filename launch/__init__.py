@@ -1,0 +1,4 @@
+"""How programs start and are watched."""
+
+if __name__ != "flowcore.launch":
+    raise ImportError(f"module {__name__!r} is flowcore.launch: import it by its full name")
