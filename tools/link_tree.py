@@ -1,4 +1,4 @@
-"""The checkout's folders → `build/tree/flowcore`, links laid out as in the wheel, for tools that read and never import."""
+"""The checkout's folders → `build/tree/flowcore`, links laid out as in the wheel, for tools that only read files."""
 
 import shutil
 from pathlib import Path
