@@ -1,0 +1,94 @@
+"""A function and a number of ranks → what it returned on every rank of a private world, in an ordinary session."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from flowcore.comm.errors import HangError
+from flowcore.comm.threads import ThreadWorld
+from flowcore.launch.errors import LaunchError
+from flowcore.launch.processes import run_processes
+from flowcore.world import World, activate
+
+Result = TypeVar("Result")
+LAST_WORDS_SECONDS = 5.0
+
+
+def run(
+    fn: Callable[..., Result],
+    ranks: int = 4,
+    transport: str = "threads",
+    timeout: float | None = None,
+    args: Sequence[Any] = (),
+) -> list[Result]:
+    """What `fn(*args)` returned on each rank of a private world of `ranks` ranks, in rank order.
+
+    `transport`: "threads" runs the ranks as threads of this process, "mpi" as processes under an MPI launcher; then
+    `fn`, `args` and the results travel by pickle. An exception on any rank ends the run on all ranks and is raised
+    here, with its rank in a note and in its attribute `rank`. After `timeout` seconds: HangError.
+    """
+    if ranks < 1:
+        raise LaunchError(f"ranks={ranks}: a world has at least 1 rank")
+    match transport:
+        case "threads":
+            results, failures = run_threads(fn, ranks, timeout, args)
+        case "mpi":
+            results, failures = run_processes(fn, ranks, timeout, args)
+        case _:
+            raise LaunchError(f"transport {transport!r} is unknown: choose 'threads' or 'mpi'")
+    if failures:
+        raise_first(failures, ranks)
+    return results
+
+
+def run_threads(
+    fn: Callable[..., Result], ranks: int, timeout: float | None, args: Sequence[Any]
+) -> tuple[list[Result], dict[int, BaseException]]:
+    """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
+    shared = ThreadWorld(ranks)
+    results: dict[int, Result] = {}
+    failures: dict[int, BaseException] = {}
+
+    def live(rank: int) -> None:
+        try:
+            with activate(World(shared.transport(rank))):
+                results[rank] = fn(*args)
+        except BaseException as error:
+            failures[rank] = error
+            shared.fail(rank, error)
+
+    threads = [threading.Thread(target=live, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    try:
+        stuck = join(threads, timeout)
+    except BaseException as error:  # Ctrl-C in the caller must not leave ranks waiting for each other
+        shared.fail(0, error)
+        raise
+    if failures:
+        return [], failures
+    if stuck:
+        hang = HangError(f"ranks {stuck} of {ranks} still run after {timeout} s: give more time or mend the wait")
+        shared.fail(stuck[0], hang)
+        join(threads, LAST_WORDS_SECONDS)
+        raise hang
+    return [results[rank] for rank in range(ranks)], {}
+
+
+def join(threads: Sequence[threading.Thread], timeout: float | None) -> list[int]:
+    """Wait for all threads, at most `timeout` seconds in total; returns the indices of those that still run."""
+    end = None if timeout is None else time.monotonic() + timeout
+    for thread in threads:
+        thread.join(None if end is None else max(0.0, end - time.monotonic()))
+    return [index for index, thread in enumerate(threads) if thread.is_alive()]
+
+
+def raise_first(failures: dict[int, BaseException], ranks: int) -> NoReturn:
+    """Raise the first failure in time; where several ranks failed alike, that of the lowest rank."""
+    first = next(iter(failures.values()))
+    rank = min(r for r, error in failures.items() if type(error) is type(first) and str(error) == str(first))
+    error = failures[rank]
+    error.add_note(f"raised on rank {rank} of {ranks}")
+    error.rank = rank  # type: ignore[attr-defined]  # the caller reads it; exceptions take attributes
+    raise error
