@@ -1,0 +1,59 @@
+"""A transport around another that counts what passes: bytes and messages, as a check on what plans predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowcore.comm.transport import Buffers, Log, Transport
+
+
+class CountingTransport:
+    """Counts the bytes and messages this rank exchanges with others; all else is the inner transport's."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.reset()
+
+    def reset(self) -> None:
+        """Start counting from zero."""
+        self.bytes_sent = self.bytes_received = self.messages_sent = self.messages_received = 0
+
+    @property
+    def rank(self) -> int:
+        """This rank."""
+        return self.inner.rank
+
+    @property
+    def size(self) -> int:
+        """The number of ranks of the world."""
+        return self.inner.size
+
+    def exchange(self, sends: Buffers, receives: Buffers) -> None:
+        """Exchange and count."""
+        sent = [array.nbytes for peer, array in sends if peer != self.rank]
+        received = [array.nbytes for peer, array in receives if peer != self.rank]
+        self.bytes_sent += sum(sent)
+        self.messages_sent += len(sent)
+        self.bytes_received += sum(received)
+        self.messages_received += len(received)
+        self.inner.exchange(sends, receives)
+
+    def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
+        """As the inner transport; not counted."""
+        self.inner.meet(ranks, digest, log)
+
+    def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
+        """As the inner transport; not counted."""
+        return self.inner.gather_objects(ranks, value)
+
+    def barrier(self, ranks: tuple[int, ...]) -> None:
+        """As the inner transport; not counted."""
+        self.inner.barrier(ranks)
+
+    def fail(self, exception: BaseException) -> None:
+        """As the inner transport."""
+        self.inner.fail(exception)
+
+    def close(self) -> None:
+        """As the inner transport."""
+        self.inner.close()

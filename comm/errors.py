@@ -1,0 +1,17 @@
+"""The errors of communication: what a rank learns when its peers do something else, fail, or fall silent."""
+
+from __future__ import annotations
+
+from flowcore.placement.errors import FlowcoreError
+
+
+class CommError(FlowcoreError, RuntimeError):
+    """A transfer between ranks cannot be done; the text names the rank, the peer and the operation."""
+
+
+class DivergenceError(CommError):
+    """Ranks that must do the same thing together do different things, or one of them does no more."""
+
+
+class HangError(CommError):
+    """Peers have not arrived within the time allowed."""

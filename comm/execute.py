@@ -1,0 +1,29 @@
+"""A boxing plan and a rank's source block → its target block, over any transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.transport import Transport
+from flowcore.comm.walk import Walk
+
+Array = np.ndarray[Any, Any]
+
+
+def execute(plan: BoxingPlan, transport: Transport, block: Array | None) -> Array | None:
+    """The block of the target layout on this rank; None where it has none. Every rank of the plan must call it.
+
+    Where nothing changes it is `block` itself, else a new contiguous array that shares no memory with `block`.
+    """
+    if plan.kind == "none":
+        return block
+    walk = Walk(plan, transport.rank, block)
+    for step in walk.mine.steps:
+        sends, receives = walk.post(step)
+        if sends or receives:
+            transport.exchange(sends, receives)
+        walk.finish(step)
+    return walk.result

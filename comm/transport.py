@@ -1,0 +1,64 @@
+"""What a transport must offer: how the ranks of a world meet, exchange arrays and learn of each other's failures.
+
+A transport moves contiguous arrays between ranks, in order between any pair. Before data moves, the ranks that take
+part *meet*: each brings the digest of what it is about to do, and nobody passes unless all brought the same. That is
+what turns a program that differs between ranks into an error instead of a hang or a wrong number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Buffers = Sequence[tuple[int, Array]]
+Log = Callable[[], Sequence[str]]
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """The ranks 0..size-1 of a world as this rank sees them; used by one thread of the rank at a time."""
+
+    @property
+    def rank(self) -> int:
+        """This rank."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of ranks of the world."""
+        ...
+
+    def exchange(self, sends: Buffers, receives: Buffers) -> None:
+        """Send and receive contiguous arrays, given as (peer, array); returns when all are done.
+
+        Messages between a pair match in order and have the same number of bytes on both sides.
+        """
+        ...
+
+    def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
+        """Return when all of `ranks` are here with the same `digest` (a signed 64-bit int).
+
+        Raises DivergenceError on each of them where digests differ, naming the first line at which their logs differ
+        and which ranks say what, or where a peer can never arrive because it ended or waits elsewhere; CommError where
+        a peer failed, with its exception; HangError after the timeout of the transport.
+        """
+        ...
+
+    def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
+        """What every rank of `ranks` gave as `value`, in their order, on each of them. A control path, not for data."""
+        ...
+
+    def barrier(self, ranks: tuple[int, ...]) -> None:
+        """Return when all of `ranks` are here."""
+        ...
+
+    def fail(self, exception: BaseException) -> None:
+        """Tell the other ranks that this one failed with `exception`."""
+        ...
+
+    def close(self) -> None:
+        """End this rank's program: ranks that still wait for it learn so, instead of hanging."""
+        ...

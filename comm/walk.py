@@ -1,0 +1,116 @@
+"""One rank's walk through a plan: its blocks, and what it posts and finishes in every step; `simulate` walks all ranks.
+
+A walk never sees a transport: `post` gives the buffers to send and to receive into, `finish` uses what arrived. So
+real transports, threads and the in-process simulation run the very same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.reduction import identity, reduce_terms
+from flowcore.comm.steps import RankStep
+from flowcore.placement.errors import PlacementError
+from flowcore.placement.layout import Box, box_shape
+
+Array = np.ndarray[Any, Any]
+Buffers = list[tuple[int, Array]]
+
+
+class Walk:
+    """The state of one rank during a plan; `result` is its target block, None outside the target placement."""
+
+    def __init__(self, plan: BoxingPlan, rank: int, block: Array | None) -> None:
+        self.plan, self.mine = plan, plan.for_rank(rank)
+        self.block = _checked(plan, self.mine.held, rank, block)
+        self.result = None if self.mine.needed is None else np.empty(box_shape(self.mine.needed), plan.dtype)
+        for box, op in self.mine.fills:
+            _view(self.result, self.mine.needed, box)[...] = identity(op, plan.dtype)
+        self._reduced: dict[Box, Array] = {}
+        self._landing: list[tuple[Array, Array]] = []
+        self._arrived: list[Array] = []
+
+    def post(self, step: RankStep) -> tuple[Buffers, Buffers]:
+        """(sends, receives) of `step`, every buffer contiguous."""
+        sends = [(send.peer, np.ascontiguousarray(self._readable(step, send.box))) for send in step.sends]
+        receives: Buffers = []
+        self._landing.clear()
+        for receive in step.receives:
+            buffer = None
+            if step.kind == "move":
+                place = _view(self.result, self.mine.needed, receive.box)
+                if place.flags.c_contiguous:
+                    buffer = place
+                else:
+                    buffer = np.empty(place.shape, place.dtype)
+                    self._landing.append((place, buffer))
+            receives.append((receive.peer, np.empty(box_shape(receive.box), self.plan.dtype) if buffer is None else buffer))
+        self._arrived = [buffer for _, buffer in receives]
+        return sends, receives
+
+    def finish(self, step: RankStep) -> None:
+        """Put what arrived in its place, reduce terms, copy what this rank had already."""
+        for place, buffer in self._landing:
+            place[...] = buffer
+        if step.kind == "reduce":
+            self._reduced.clear()
+        for reduction in step.reductions:
+            own = _view(self.block, self.mine.held, reduction.box) if -1 in reduction.terms else None
+            terms = [own if index < 0 else self._arrived[index] for index in reduction.terms]
+            if reduction.is_kept:
+                out = _view(self.result, self.mine.needed, reduction.box)
+            else:
+                out = np.empty(box_shape(reduction.box), self.plan.dtype)
+            reduce_terms(terms, self.plan.levels, out)  # type: ignore[arg-type]  # own is set where it is a term
+            self._reduced[reduction.box] = out
+        for box in step.copies:
+            if step.reads == "source":
+                _view(self.result, self.mine.needed, box)[...] = _view(self.block, self.mine.held, box)
+        self._arrived = []
+
+    def _readable(self, step: RankStep, box: Box) -> Array:
+        return self._reduced[box] if step.reads == "reduced" else _view(self.block, self.mine.held, box)
+
+
+def simulate(plan: BoxingPlan, blocks: Mapping[int, Array]) -> dict[int, Array]:
+    """The target block of every rank, from the source blocks: all ranks walked in one thread."""
+    walks = {rank: Walk(plan, rank, blocks.get(rank)) for rank in plan.ranks}
+    for number in range(len(plan.steps)):
+        posted = {rank: walk.post(walk.mine.steps[number]) for rank, walk in walks.items()}
+        waiting: dict[tuple[int, int], list[Array]] = {}
+        for rank, (sends, _) in posted.items():
+            for peer, buffer in sends:
+                waiting.setdefault((rank, peer), []).append(buffer.copy())
+        for rank, (_, receives) in posted.items():
+            for peer, buffer in receives:
+                buffer[...] = waiting[peer, rank].pop(0).reshape(buffer.shape)
+        left = [pair for pair, queue in waiting.items() if queue]
+        assert not left, f"messages never received: {left}"
+        for walk in walks.values():
+            walk.finish(walk.mine.steps[number])
+    return {rank: walk.result for rank, walk in walks.items() if walk.result is not None}
+
+
+def _view(block: Array | None, held: Box | None, box: Box) -> Array:
+    """The part of `block`, which covers `held`, that covers `box`."""
+    assert block is not None and held is not None
+    index = tuple(slice(a - origin, b - origin) for (a, b), (origin, _) in zip(box, held, strict=True))
+    return block[(*index, ...)]
+
+
+def _checked(plan: BoxingPlan, held: Box | None, rank: int, block: Array | None) -> Array | None:
+    """`block` if it is what the source layout says `rank` holds; PlacementError otherwise."""
+    if held is None:
+        return None
+    if block is None:
+        raise PlacementError(f"rank {rank} holds a block of {plan.source} but gave none: pass its block")
+    if block.shape != box_shape(held) or block.dtype != plan.dtype:
+        raise PlacementError(
+            f"rank {rank} gave a block {block.dtype}{list(block.shape)} but holds {plan.dtype}{list(box_shape(held))} "
+            f"of {list(plan.shape)} laid out as {plan.source}: pass the block of that layout"
+        )
+    return block

@@ -1,0 +1,92 @@
+"""The bytes that a change of layout moves, in closed form: the bound that `comm.boxing` plans attain.
+
+Summed over the cells that two layouts cut a tensor of T bytes into (the law stands in `comm/boxing.py`):
+
+- source not partial: every target rank needs its block and holds part of it already, so
+  received = R·T − Σ |cell|·(the most ranks of one target term that hold the cell), with R target replicas;
+- source partial with C terms: received = (C + R − 1)·T − Σ |cell| over cells where one rank holds a term and needs
+  the value.
+
+Axes that stay partial multiply T. Only ranks in both placements save anything, so the sums run over these alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+
+from flowcore.placement.layout import Layout, Shape, block, box_size, intersect
+from flowcore.placement.mesh import Coordinate
+from flowcore.placement.sbp import Broadcast, Partial
+
+
+def staying_axes(source: Layout, target: Layout) -> frozenset[int]:
+    """The mesh axes that are partial with one op on both sides and need no reduction."""
+    a, b = source.placement, target.placement
+    if not source.is_partial or a.ranks != b.ranks or a.shape != b.shape:
+        return frozenset()
+    staying, reduced = set(), set()
+    for axis, (before, after) in enumerate(zip(source.sbp, target.sbp, strict=True)):
+        if isinstance(before, Partial):
+            if before == after and reduced <= {before.op}:
+                staying.add(axis)
+            else:
+                reduced.add(before.op)
+    return frozenset(staying)
+
+
+@lru_cache(maxsize=65536)
+def received_bytes(shape: Shape, itemsize: int, source: Layout, target: Layout) -> int:
+    """Bytes received from other ranks, in total over ranks, when a tensor changes from `source` to `target`."""
+    if source == target:
+        return 0
+    source, target = source.of(len(shape)), target.of(len(shape))
+    staying = staying_axes(source, target)
+    from_mesh, to_mesh = source.placement.shape, target.placement.shape
+    replicas = _count(to_mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast)])
+    terms = _count(from_mesh, _reduced(source, staying))
+    total = prod(shape) * _count(from_mesh, staying)
+    if terms > 1:
+        return itemsize * (total * (terms + replicas - 1) - _shared_cells(shape, source, target, staying, False))
+    return itemsize * (total * replicas - _shared_cells(shape, source, target, staying, True))
+
+
+def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozenset[int], by_rank: bool) -> int:
+    """Σ |cell| over cells that some rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
+    a, b = source.placement, target.placement
+    same_mesh = a.ranks == b.ranks and a.shape == b.shape
+    group = [axis for axis, part in enumerate(source.sbp) if not isinstance(part, Broadcast) and axis not in
+             _reduced(source, staying)]  # fmt: skip
+    into = [axis for axis, part in enumerate(target.sbp) if not isinstance(part, Broadcast | Partial) or axis in staying]
+    fresh = _reduced(target, staying)
+    sizes: dict[tuple[Coordinate, Coordinate], int] = {}
+    holders: dict[tuple[Coordinate, Coordinate], dict[Coordinate, int]] = {}
+    simple, total = by_rank and not fresh, 0
+    for rank, at in a.coordinates():
+        if rank not in b:
+            continue
+        to = at if same_mesh else b.coordinate(rank)
+        common = intersect(block(shape, a.shape, source.sbp, at), block(shape, b.shape, target.sbp, to))
+        if common is None:
+            continue
+        if simple:
+            total += box_size(common)
+            continue
+        cell = (tuple([at[axis] for axis in group]), tuple([to[axis] for axis in into]))
+        sizes[cell] = box_size(common)
+        if by_rank:
+            term = tuple([to[axis] for axis in fresh])
+            counts = holders.setdefault(cell, {})
+            counts[term] = counts.get(term, 0) + 1
+    if simple:
+        return total
+    return sum(size * (max(holders[cell].values()) if by_rank else 1) for cell, size in sizes.items())
+
+
+def _reduced(layout: Layout, staying: frozenset[int]) -> list[int]:
+    """The partial axes that do not stay."""
+    return [axis for axis, part in enumerate(layout.sbp) if isinstance(part, Partial) and axis not in staying]
+
+
+def _count(mesh: tuple[int, ...], axes: list[int] | frozenset[int]) -> int:
+    return prod(mesh[axis] for axis in axes)
