@@ -12,7 +12,7 @@ from flowcore.launch.processes import run_processes
 from flowcore.world import World, activate
 
 Result = TypeVar("Result")
-LAST_WORDS_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0
 
 
 def run(
@@ -47,16 +47,19 @@ def run_threads(
 ) -> tuple[list[Result], dict[int, BaseException]]:
     """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
     shared = ThreadWorld(ranks)
+    transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
     failures: dict[int, BaseException] = {}
 
     def live(rank: int) -> None:
         try:
-            with activate(World(shared.transport(rank))):
+            with activate(World(transports[rank])):
                 results[rank] = fn(*args)
         except BaseException as error:
             failures[rank] = error
-            shared.fail(rank, error)
+            transports[rank].fail(error)
+        finally:
+            transports[rank].close()
 
     threads = [threading.Thread(target=live, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(ranks)]
     for thread in threads:
@@ -64,13 +67,13 @@ def run_threads(
     try:
         stuck = join(threads, timeout)
     except BaseException as error:  # Ctrl-C in the caller must not leave ranks waiting for each other
-        shared.fail(0, error)
+        transports[0].fail(error)
         raise
     if failures:
         return [], failures
     if stuck:
         hang = HangError(f"ranks {stuck} of {ranks} still run after {timeout} s: give more time or mend the wait")
-        shared.fail(stuck[0], hang)
+        transports[stuck[0]].fail(hang)
         join(threads, LAST_WORDS_SECONDS)
         raise hang
     return [results[rank] for rank in range(ranks)], {}
