@@ -31,7 +31,7 @@ SETTINGS = {
         "OMPI_MCA_btl": "^ofi,uct",
         "OMPI_MCA_osc": "^ucx",
     },
-    "mpich": {},
+    "mpich": {"PYTHONUNBUFFERED": "1"},  # ranks write to pipes; under Open MPI to terminals, a line at a time
 }
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 RANK_MARKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
@@ -110,7 +110,7 @@ def build_environment(
 
 
 def rank_environment(base: Mapping[str, str], ranks: int, threads: int | None) -> dict[str, str]:
-    """`base` with threads per rank set, unbuffered output, and no trace of a world that this process is a rank of."""
+    """`base` with threads per rank set, and no trace of a world that this process is a rank of."""
     environment = dict(base)
     if any(mark in base for mark in RANK_MARKS):
         environment = {name: value for name, value in base.items() if not name.startswith(RANK_PREFIXES)}
@@ -119,7 +119,6 @@ def rank_environment(base: Mapping[str, str], ranks: int, threads: int | None) -
             environment[name] = str(threads)
         else:
             environment.setdefault(name, str(max(1, cores() // ranks)))
-    environment.setdefault("PYTHONUNBUFFERED", "1")
     return environment
 
 

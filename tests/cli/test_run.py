@@ -28,7 +28,10 @@ from mpi4py import MPI
 MPI.COMM_WORLD.barrier()
 sys.exit(7 if MPI.COMM_WORLD.rank == 1 else 0)
 """
-THREADS = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['OPENBLAS_NUM_THREADS'])"
+THREADS = """
+import os, sys
+sys.stdout.write(os.environ["OMP_NUM_THREADS"] + " " + os.environ["OPENBLAS_NUM_THREADS"] + "\\n")
+"""
 SLEEP = """
 import os, pathlib, sys, time
 from mpi4py import MPI
