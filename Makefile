@@ -2,7 +2,9 @@
 # make test   install, and run every check
 # Needs Python 3.11 or newer and make; MPI comes as a wheel. Options: PYTHON=python3.12 VENV=.venv
 
-PYTHON ?= python3
+IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+            $$name $(IS_NEW) 2>/dev/null && echo $$name && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 MPIRUN ?= $(BIN)/mpirun --oversubscribe --bind-to none --timeout 900
@@ -39,8 +41,8 @@ mpi: $(VENV)/.dev
 	done
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "flowcore needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(or $(PYTHON),false) $(IS_NEW) || \
+	  { echo "no Python 3.11 or newer found: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
