@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
             $$name $(IS_NEW) 2>/dev/null && echo $$name && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-MPIRUN ?= $(BIN)/mpirun --oversubscribe --bind-to none --timeout 900
+MPIRUN ?= $(BIN)/mpirun --oversubscribe --bind-to none --timeout 600
 
 # one thread per rank: ranks are the parallelism
 export OMP_NUM_THREADS := 1
