@@ -1,0 +1,73 @@
+"""The two operators that change a layout: what a user or the compiler asks for, and what the plan makes of it.
+
+`to_global` is logical: the identity on values, with the placement and perhaps the SBP its result must have. `box` is
+physical: it moves one value from one layout to another, and carries both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from flowcore.comm.boxing import BoxingPlan, plan_boxing
+from flowcore.errors import GraphError
+from flowcore.op import Array, Op, Type, operator
+from flowcore.placement.layout import Layout, parse_layout
+from flowcore.placement.mesh import Placement, parse_placement
+from flowcore.placement.sbp import NdSbp, parse_nd_sbp
+
+parse_placement_once = lru_cache(maxsize=4096)(parse_placement)
+parse_layout_once = lru_cache(maxsize=65536)(parse_layout)
+
+
+@operator
+class Relayout(Op):
+    """y = x, on `placement`, laid out as `sbp` ("": whatever the planner finds best)."""
+
+    name: ClassVar[str] = "to_global"
+    placement: str
+    sbp: str = ""
+    grad_placement: str = ""
+    grad_sbp: str = ""
+
+    def infer(self, *types: Type) -> tuple[Type, ...]:
+        return types
+
+    @property
+    def target(self) -> tuple[Placement, NdSbp | None]:
+        """Where the result lies, and its SBP if the request fixes it."""
+        return parse_placement_once(self.placement), parse_nd_sbp(self.sbp) if self.sbp else None
+
+    def vjp(self, dy: Any, *inputs: Any) -> Any:
+        return dy.apply(Relayout(self.grad_placement, self.grad_sbp, self.placement, self.sbp))
+
+    def kernel(self, *arrays: Array) -> Array:
+        return arrays[0]
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op:
+        return self
+
+
+@operator
+class Boxing(Op):
+    """y = x, moved from layout `source` to layout `target`."""
+
+    name: ClassVar[str] = "box"
+    source: str
+    target: str
+
+    def infer(self, *types: Type) -> tuple[Type, ...]:
+        return types
+
+    @property
+    def layouts(self) -> tuple[Layout, Layout]:
+        """Source and target."""
+        return parse_layout_once(self.source), parse_layout_once(self.target)
+
+    def plan(self, type: Type) -> BoxingPlan:
+        """The steps that move a value of `type`."""
+        return plan_boxing(type.shape, type.dtype, *self.layouts)
+
+    def kernel(self, *arrays: Array) -> Array:
+        raise GraphError("box is run by the transport, not by a kernel")

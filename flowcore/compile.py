@@ -1,0 +1,156 @@
+"""Compiles a function on tensors: traced once per kind of arguments, planned whole, then run as one graph.
+
+The parameters, optimizer state and gradients that the function reads and writes are lifted into the graph, so that
+forward, backward and update are planned together. A compiled call looks its program up by the form of its arguments
+and by what the trace took for granted (guards), runs it, and stores what the function assigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from flowcore.errors import DTypeError, PlanError
+from flowcore.graph import Graph
+from flowcore.op import Array
+from flowcore.pipeline import Program, physical
+from flowcore.planned import Plan
+from flowcore.runtime import lower
+from flowcore.tensor import Tensor
+from flowcore.trace import Guard, Trace, Write
+from flowcore.tree import Rebuild, flatten, structure
+from flowcore.world import World, current
+
+P = ParamSpec("P")
+R = TypeVar("R")
+PLANS = ("greedy", "strict")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One traced and planned variant of a function."""
+
+    guards: tuple[Guard, ...]
+    logical: Graph
+    program: Program
+    lifted: tuple[Tensor, ...]
+    writes: tuple[Write, ...]
+    rebuild: Rebuild
+    results: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether what the trace took for granted still holds."""
+        return all(guard() for guard in self.guards)
+
+
+class CompiledFunction(Generic[P, R]):
+    """What `fc.compile` returns: called like the function itself."""
+
+    def __init__(self, function: Callable[P, R], plan: str) -> None:
+        self.function = function
+        self.mode = plan
+        update_wrapper(self, function)
+
+    def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
+        world = current()
+        if world.trace is not None:
+            return self.function(*arguments, **options)
+        tensors, rebuild = flatten((arguments, options))
+        compiled = self._compiled(world, tensors, rebuild)
+        blocks = compiled.program.run(world, [tensor.block for tensor in (*tensors, *compiled.lifted)])
+        values = compiled.program.results
+        _store(compiled, blocks)
+        results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
+        return compiled.rebuild(results)  # type: ignore[no-any-return]
+
+    def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
+        """The plan for these arguments; nothing runs, nothing is stored."""
+        tensors, rebuild = flatten((arguments, options))
+        return Plan(self._compiled(current(), tensors, rebuild).program.graph)
+
+    def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
+        """The logical graph for these arguments, before planning."""
+        tensors, rebuild = flatten((arguments, options))
+        return self._compiled(current(), tensors, rebuild).logical
+
+    def _compiled(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
+        form = structure(rebuild([None] * len(tensors)))
+        key = (self, form, world.is_grad_enabled, tuple((tensor.value, tensor.requires_grad) for tensor in tensors))
+        try:
+            variants: list[Compiled] = world.programs.setdefault(key, [])
+        except TypeError:
+            raise DTypeError(
+                f"an argument of {self.__name__} is neither a tensor nor hashable: pass tensors, numbers or strings"
+            ) from None
+        for compiled in variants:
+            if compiled.fits:
+                return compiled
+        compiled = self._trace(world, tensors, rebuild)
+        variants.append(compiled)
+        return compiled
+
+    def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
+        trace = Trace()
+        symbols = [trace.input(tensor.value) for tensor in tensors]
+        for symbol, tensor in zip(symbols, tensors, strict=True):
+            symbol.requires_grad = tensor.requires_grad
+        arguments, options = rebuild(symbols)
+        world.trace = trace
+        try:
+            result = self.function(*arguments, **options)
+            outputs, build = flatten(result)
+            logical, lifted, writes = trace.finish(outputs)
+        finally:
+            world.trace = None
+        program = lower(self._planned(world, logical), world.rank)
+        return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs))
+
+    def _planned(self, world: World, logical: Graph) -> Graph:
+        graph = physical(logical)
+        plan = Plan(graph)
+        if world.rank in graph.ranks and len(graph.ranks) > 1:
+            # before anything moves, all ranks prove that they compiled the same graph
+            world.transport.meet(graph.ranks, graph.digest, lambda: plan.text().splitlines())
+        if self.mode == "strict":
+            implicit = [transfer for transfer in plan.transfers if "to_global" not in transfer.reason]
+            if implicit:
+                raise PlanError(f"plan='strict' allows no implicit transfer, but needs: {implicit[0]}; add a to_global")
+        return graph
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", "function")
+
+
+def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:
+    """Write what the function assigned to the tensors it assigned it to."""
+    values = compiled.program.results
+    for write in compiled.writes:
+        if not write.is_grad:
+            assert write.index is not None
+            write.tensor.block = blocks[write.index]
+            write.tensor.version += 1
+        elif write.index is None:
+            write.tensor._grad = None
+        else:
+            write.tensor._grad = Tensor(values[write.index], blocks[write.index])
+
+
+@overload
+def compile(function: Callable[P, R], *, plan: str = ...) -> CompiledFunction[P, R]: ...
+@overload
+def compile(function: None = ..., *, plan: str = ...) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
+def compile(function: Callable[P, R] | None = None, *, plan: str = "greedy") -> Any:
+    """`function` as one planned graph per kind of arguments; also a decorator, with or without options.
+
+    plan: "greedy", or "strict" (PlanError where a transfer is needed that no `to_global` asks for).
+    Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
+    """
+    if plan not in PLANS:
+        raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
+    if function is None:
+        return lambda f: CompiledFunction(f, plan)
+    return CompiledFunction(function, plan)

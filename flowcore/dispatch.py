@@ -1,0 +1,230 @@
+"""Applies an operator to tensors: into the graph being traced, or at once as a graph of one node.
+
+An eager operation goes through the very stages of a compiled function (plan, box, passes, lower); what they give is
+kept by operator and input values, so that the second time costs a look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from flowcore.boxing_op import Relayout
+from flowcore.dtypes import as_dtype, scalar_dtype
+from flowcore.errors import DTypeError, PlacementError, ShapeError, TraceError
+from flowcore.graph import Builder, Graph, Value
+from flowcore.op import OPS, Array, Op, Type, function
+from flowcore.pipeline import Program, build
+from flowcore.placement.layout import Layout, Shape, sbp_text
+from flowcore.placement.mesh import Placement
+from flowcore.placement.sbp import B, NdSbp, Partial, SbpLike, normalize
+from flowcore.tensor import Record, Tensor, TensorLike
+from flowcore.trace import common_placement, replica_move, result_values
+from flowcore.world import World, current, where
+
+
+@function
+def apply(op: Op, *inputs: Tensor, layout: Layout | None = None) -> Any:
+    """The result of `op` (a tuple where it has several), recorded for differentiation where an input requires it.
+
+    `layout`: where the result of an operator without inputs lies.
+    """
+    world = current()
+    if world.trace is None:
+        results = _eager(world, op, inputs, layout)
+    else:
+        results = world.trace.emit(op, inputs, layout)
+    if world.is_grad_enabled:
+        for tensor in inputs:
+            if tensor._requires_grad:
+                _record(world, op, inputs, results)
+                break
+    return results[0] if len(results) == 1 else results
+
+
+def _eager(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | None) -> tuple[Tensor, ...]:
+    key = (op, layout, *[tensor._value for tensor in inputs])
+    program: Program | None = world.programs.get(key)
+    if program is None:
+        program = world.programs[key] = _one_node(world, op, inputs, layout)
+    for tensor in inputs:
+        if tensor.trace is not None:
+            raise TraceError("a tensor of a traced function outlived it: return it from the function to use it outside")
+    blocks = program.run(world, [tensor.block for tensor in inputs])
+    return tuple([Tensor(value, block) for value, block in zip(program.results, blocks, strict=True)])
+
+
+def _one_node(world: World, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> Program:
+    """The program of `op` alone on inputs such as these."""
+    return build(single(op, [tensor._value for tensor in inputs], layout), world.rank)
+
+
+def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:
+    """The graph that applies `op` to inputs of these values."""
+    line = where()
+    builder = Builder()
+    numbers = [builder.input(value) for value in values]
+    if not isinstance(op, Relayout):
+        target = common_placement(values, op, line)
+        for position, value in enumerate(values):
+            if target is not None and value.placement != target:
+                move = replica_move(value.placement, target)
+                (numbers[position],) = builder.node(move, [numbers[position]], result_values(move, [value], None), line)
+    results = result_values(op, [builder.values[number] for number in numbers], layout)
+    return builder.graph(builder.node(op, numbers, results, line))
+
+
+def _record(world: World, op: Op, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+    if results[0].dtype.kind not in "fc":
+        return
+    world.sequence += 1
+    record = Record(op, inputs, tuple([tensor.version for tensor in inputs]), results, world.sequence)
+    for result in results:
+        if result.dtype.kind in "fc":
+            result.record = record
+            result._requires_grad = True
+
+
+def operands(*values: TensorLike) -> tuple[Tensor, ...]:
+    """`values` as tensors: Python scalars take the dtype of the tensors beside them, arrays their place."""
+    like = next((value for value in values if isinstance(value, Tensor)), None)
+    if like is None:
+        like = next((asarray(value) for value in values if isinstance(value, np.ndarray)), None)
+    return tuple([value if isinstance(value, Tensor) else constant(value, like) for value in values])
+
+
+def constant(value: TensorLike, like: Tensor | None) -> Tensor:
+    """`value` as a replicated tensor beside `like`, whose dtype a Python scalar takes if it can."""
+    if isinstance(value, Tensor):
+        return value
+    placement = None if like is None else like.placement
+    if isinstance(value, bool | int | float | complex):
+        dtype = scalar_dtype(value, None if like is None else like.dtype)
+        if isinstance(value, int) and dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            raise DTypeError(f"{value} does not fit {dtype}, the dtype of the tensor beside it: cast the tensor first")
+        layout = default_layout(placement, None)
+        return apply(OPS["full"](shape=(), value=value, dtype=dtype.name), layout=layout)  # type: ignore[no-any-return]
+    return asarray(value, placement=placement)
+
+
+def default_layout(placement: Placement | None, sbp: SbpLike | None, ndim: int | None = None) -> Layout:
+    """The layout asked for; what is left open comes from `fc.use`, and outside it is the whole world and B."""
+    default = current().defaults[-1]
+    if placement is None:
+        placement = default.placement
+        sbp = default.sbp if sbp is None else sbp
+    layout = Layout(placement, B if sbp is None else sbp)
+    current().check(placement)
+    return layout if ndim is None else layout.of(ndim)
+
+
+@function
+def asarray(x: Any, dtype: Any = None, placement: Placement | None = None, sbp: SbpLike | None = None) -> Tensor:
+    """A tensor of the whole value `x` (the same on every rank), each rank keeping its block.
+
+    `x`: a Tensor, numpy array, (nested) sequence or scalar; Python floats become float32, ints int64.
+    """
+    if isinstance(x, Tensor):
+        cast = x if dtype is None or as_dtype(dtype) == x.dtype else x.astype(dtype)
+        return cast if placement is None and sbp is None else to_global(cast, placement, sbp)
+    array = _as_numpy(x, dtype)
+    layout = default_layout(placement, sbp, array.ndim)
+    world = current()
+    value = Value(Type(array.shape, array.dtype), layout.placement, layout.sbp)
+    if layout.is_partial:
+        replica = asarray(array, placement=layout.placement, sbp=B)
+        return to_global(replica, sbp=layout.sbp)
+    if layout.placement.size > 1:
+        # ranks must have been given the same array: their chains differ if not, and they stop when they next meet
+        ranks = tuple(sorted(layout.placement.ranks))
+        world.record(ranks, _checksum(array), f"asarray of {value.type} with checksum {_checksum(array):#x}")
+    block = _block_of(array, layout, world.rank)
+    return Tensor(value, block) if world.trace is None else world.trace.lift(Tensor(value, block))
+
+
+def _as_numpy(x: Any, dtype: Any) -> Array:
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__"):
+        array = np.asarray(x)
+    else:
+        try:
+            array = np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"cannot make an array of {type(x).__name__}: {error}; give rows of equal length") from None
+        if wanted is None and array.dtype.kind in "fc" and array.size:
+            wanted = as_dtype("float32" if array.dtype.kind == "f" else "complex64")
+        elif wanted is None and array.dtype.kind == "f":
+            wanted = as_dtype("float32")
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"an array of dtype {array.dtype} is no tensor: use numbers or booleans")
+    return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
+
+
+def _block_of(array: Array, layout: Layout, rank: int) -> Array | None:
+    if rank not in layout.placement:
+        return None
+    box = layout.box(array.shape, rank)
+    return np.array(array[tuple(slice(start, stop) for start, stop in box)], order="C", ndmin=array.ndim)
+
+
+def _checksum(array: Array) -> int:
+    return crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
+
+
+@function
+def to_global(
+    x: Tensor, placement: Placement | None = None, sbp: SbpLike | None = None, grad_sbp: SbpLike | None = None
+) -> Tensor:
+    """`x` on `placement`, laid out as `sbp`; see `Tensor.to_global`."""
+    target = x.placement if placement is None else placement
+    current().check(target)
+    wanted = _wanted_sbp(x, target, sbp)
+    back = ""
+    if grad_sbp is not None:
+        back = sbp_text(Layout(x.placement, grad_sbp).of(x.ndim).sbp)
+    elif x.value.sbp is not None:
+        back = sbp_text(tuple(B if isinstance(part, Partial) else part for part in x.sbp))
+    if target == x.placement and wanted == x.value.sbp and grad_sbp is None and x.trace is None:
+        return x
+    op = Relayout(str(target), sbp_text(wanted), str(x.placement), back)
+    return apply(op, x)  # type: ignore[no-any-return]
+
+
+def _wanted_sbp(x: Tensor, target: Placement, sbp: SbpLike | None) -> NdSbp:
+    if sbp is not None:
+        return Layout(target, sbp).of(x.ndim).sbp
+    kept = x.sbp
+    if len(kept) != target.ndim:
+        raise PlacementError(
+            f"sbp {sbp_text(kept)} does not fit {target}, which has {target.ndim} axes: pass sbp= as well"
+        )
+    return normalize(kept, x.ndim)
+
+
+@function
+def gathered(x: Tensor) -> Tensor:
+    """`x` with every rank of its placement holding the whole value; no gradient."""
+    return _eager(current(), Relayout(str(x.placement), sbp_text(Layout(x.placement, B).sbp)), (x,), None)[0]
+
+
+@function
+def assign(x: Tensor, new: Tensor) -> None:
+    """Replace the value of `x`; see `Tensor.assign`."""
+    if new.shape != x.shape or new.dtype != x.dtype:
+        raise ShapeError(f"cannot assign {new.value.type} to a tensor of {x.value.type}: shape and dtype must be equal")
+    world = current()
+    if x.trace is not None:
+        raise TraceError("a traced intermediate cannot be assigned to: assign to a parameter or a state tensor")
+    if world.trace is not None:
+        world.trace.assign(x, new)
+    else:
+        x.block = _eager(world, Relayout(str(x.placement), sbp_text(x.sbp)), (new,), None)[0].block
+    x.version += 1
+
+
+def from_shape(op: Op, shape: Shape, placement: Placement | None, sbp: SbpLike | None) -> Tensor:
+    """The result of an operator without inputs, of `shape`, where asked."""
+    return apply(op, layout=default_layout(placement, sbp, len(shape)))  # type: ignore[no-any-return]

@@ -1,0 +1,63 @@
+"""The dtypes of tensors: numpy's, with the array API's promotion; Python scalars are weak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowcore.errors import DTypeError
+
+DType = np.dtype[Any]
+
+bool_ = np.dtype(np.bool_)
+int8, int16, int32, int64 = (np.dtype(f"int{bits}") for bits in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
+float16, float32, float64 = (np.dtype(f"float{bits}") for bits in (16, 32, 64))
+complex64, complex128 = np.dtype("complex64"), np.dtype("complex128")
+
+ALL: tuple[DType, ...] = (
+    bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64, complex64, complex128,
+)  # fmt: skip
+DEFAULTS: dict[str, DType] = {"b": bool_, "i": int64, "u": int64, "f": float32, "c": complex64}
+"""What a Python scalar becomes where nothing else decides, by numpy kind."""
+
+
+def as_dtype(dtype: Any) -> DType:
+    """`dtype` (a numpy dtype, its name or a Python type) as a supported dtype."""
+    if dtype in (bool, int, float, complex):
+        return DEFAULTS[np.dtype(dtype).kind]
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}") from None
+    if found not in ALL:
+        raise DTypeError(f"dtype {found} is not supported: use one of {', '.join(map(str, ALL))}")
+    return found
+
+
+def promote(*dtypes: DType) -> DType:
+    """The dtype of a result that mixes `dtypes`."""
+    first = dtypes[0]
+    if all(dtype == first for dtype in dtypes):
+        return first
+    return np.result_type(*dtypes)
+
+
+def scalar_dtype(value: bool | int | float | complex, like: DType | None) -> DType:
+    """The dtype a Python scalar takes beside a tensor of dtype `like`: its own kind only where `like` cannot hold it."""
+    kind = np.dtype(type(value)).kind
+    if like is None:
+        return DEFAULTS[kind]
+    order = "biufc".replace("u", "")
+    rank = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
+    if rank[kind] <= rank[like.kind]:
+        return like
+    if kind == "c" and like.kind == "f":
+        return complex128 if like == float64 else complex64
+    return DEFAULTS[order[rank[kind]]]
+
+
+def is_float(dtype: DType) -> bool:
+    """Whether `dtype` is real floating or complex, so that gradients exist."""
+    return dtype.kind in "fc"

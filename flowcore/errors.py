@@ -1,0 +1,37 @@
+"""Every error a caller may catch; the text of each gives the value, the rule and the remedy."""
+
+from flowcore.comm.errors import CommError, DivergenceError, HangError
+from flowcore.placement.errors import FlowcoreError, PlacementError
+
+__all__ = [
+    "CommError", "DTypeError", "DivergenceError", "FlowcoreError", "GradError", "GraphError", "HangError",
+    "MemoryLimitError", "PlacementError", "PlanError", "ShapeError", "TraceError",
+]  # fmt: skip
+
+
+class ShapeError(FlowcoreError, ValueError):
+    """Shapes, axes or lengths do not fit an operator."""
+
+
+class DTypeError(FlowcoreError, TypeError):
+    """A dtype or the type of an argument does not fit an operator."""
+
+
+class GraphError(FlowcoreError):
+    """A graph breaks a rule of its form; a defect of flowcore or of a hand-written graph."""
+
+
+class TraceError(FlowcoreError, RuntimeError):
+    """A traced function asks for something only known when it runs, such as the value of a tensor."""
+
+
+class GradError(FlowcoreError, RuntimeError):
+    """A gradient was asked for that does not exist."""
+
+
+class PlanError(FlowcoreError):
+    """No plan obeys the constraints."""
+
+
+class MemoryLimitError(PlanError):
+    """No plan fits the memory limit."""

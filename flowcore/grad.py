@@ -1,0 +1,246 @@
+"""Reverse-mode differentiation: from the records of how a result came about to the operations that give its gradient.
+
+The gradient of each operator is written in flowcore's own functions, so what `pull_back` does is apply operators: under
+a trace it extends the graph, eagerly it computes, and where recording is on its results can be differentiated again.
+On graphs this makes differentiation a function graph → graph (`gradient_graph`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from heapq import heappop, heappush
+from typing import Any
+
+from flowcore.dispatch import apply, operands, to_global
+from flowcore.errors import GradError, ShapeError
+from flowcore.graph import Graph
+from flowcore.op import OPS, as_tuple, function
+from flowcore.placement.layout import Layout
+from flowcore.tensor import Record, Tensor
+from flowcore.trace import Trace
+from flowcore.tree import flatten
+from flowcore.world import current
+
+
+@contextmanager
+def grad_enabled(wanted: bool) -> Iterator[None]:
+    """Record operations for differentiation, or not, inside the block."""
+    world = current()
+    before, world.is_grad_enabled = world.is_grad_enabled, wanted
+    try:
+        yield
+    finally:
+        world.is_grad_enabled = before
+
+
+def no_grad() -> Any:
+    """A context (or decorator) in which nothing is recorded for differentiation."""
+    return grad_enabled(False)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """A replicated tensor of ones with the shape, dtype and placement of `x`."""
+    layout = Layout(x.placement, "B")
+    return apply(OPS["full"](shape=x.shape, value=1, dtype=x.dtype.name), layout=layout)  # type: ignore[no-any-return]
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """A replicated tensor of zeros with the shape, dtype and placement of `x`."""
+    layout = Layout(x.placement, "B")
+    return apply(OPS["full"](shape=x.shape, value=0, dtype=x.dtype.name), layout=layout)  # type: ignore[no-any-return]
+
+
+def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
+    """The gradient with respect to every leaf that `outputs` depend on, by id: (leaf, gradient)."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    heap: list[tuple[int, Record]] = []
+    queued: set[int] = set()
+
+    def accumulate(tensor: Tensor, gradient: Tensor) -> None:
+        before = found.get(id(tensor))
+        found[id(tensor)] = (tensor, gradient if before is None else operands_add(before[1], gradient))
+        record = tensor.record
+        if record is not None and id(record) not in queued:
+            queued.add(id(record))
+            heappush(heap, (-record.sequence, record))
+
+    for output, cotangent in zip(outputs, cotangents, strict=True):
+        if output.requires_grad:
+            accumulate(output, cotangent)
+    while heap:
+        _, record = heappop(heap)
+        for tensor, gradient in _through(record, found):
+            accumulate(tensor, gradient)
+    return {key: (tensor, gradient) for key, (tensor, gradient) in found.items() if tensor.record is None}
+
+
+def operands_add(a: Tensor, b: Tensor) -> Tensor:
+    """a + b."""
+    return apply(OPS["add"](), *operands(a, b))  # type: ignore[no-any-return]
+
+
+def _through(record: Record, found: dict[int, tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(input, gradient) for every input of a record that requires one; forgets the gradients of its outputs."""
+    for tensor, version in zip(record.inputs, record.versions, strict=True):
+        if tensor.version != version:
+            raise GradError(
+                f"a tensor of {tensor.value.type} was assigned to after {record.op.name} read it: "
+                f"call backward() before the update, or detach() it"
+            )
+    cotangents = []
+    for output in record.outputs:
+        pair = found.pop(id(output), None)
+        cotangents.append(zeros_like(output) if pair is None else pair[1])
+    gradients = as_tuple(record.op.vjp(cotangents[0] if len(cotangents) == 1 else tuple(cotangents), *record.inputs))
+    if len(gradients) != len(record.inputs):
+        raise GradError(f"the vjp of {record.op.name} gives {len(gradients)} gradients for {len(record.inputs)} inputs")
+    for tensor, gradient in zip(record.inputs, gradients, strict=True):
+        if gradient is None or not tensor.requires_grad:
+            continue
+        if gradient.shape != tensor.shape:
+            raise ShapeError(
+                f"the vjp of {record.op.name} gives a gradient of shape {gradient.shape} for an input of {tensor.shape}"
+            )
+        yield tensor, gradient
+
+
+@function
+def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
+    """Accumulate gradients into the leaves of `loss`; see `Tensor.backward`."""
+    if not loss.requires_grad:
+        raise GradError("backward() of a tensor that depends on none with requires_grad: set it on a parameter")
+    if gradient is None and loss.size != 1:
+        raise GradError(f"backward() of shape {loss.shape}: pass the gradient, or reduce to one element first")
+    with grad_enabled(False):
+        leaves = pull_back([loss], [ones_like(loss) if gradient is None else gradient])
+        for leaf, found in leaves.values():
+            total = found if leaf.grad is None else operands_add(leaf.grad, found)
+            # eagerly a gradient is stored as its leaf lies; while tracing the planner still decides
+            is_traced = current().trace is not None
+            leaf.grad = total if is_traced else to_global(total, leaf.placement, leaf.sbp).detach()
+
+
+def vjp(f: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """f(*primals), and the function from a cotangent of it to the gradients with respect to `primals`."""
+    leaves = [_as_leaf(primal) for primal in primals]
+    with grad_enabled(True):
+        result = f(*leaves)
+    outputs, _ = flatten(result)
+
+    def pull(*cotangents: Tensor) -> tuple[Tensor, ...]:
+        given = [cotangent for item in cotangents for cotangent in flatten(item)[0]]
+        found = _gradients(outputs, given, leaves)
+        return tuple(found)
+
+    return result, pull
+
+
+def _as_leaf(x: Any) -> Tensor:
+    """A new variable with the value of `x`; what is computed from it still depends on `x`, for outer gradients."""
+    (tensor,) = operands(x)
+    if tensor.dtype.kind not in "fc":
+        raise GradError(f"a gradient with respect to {tensor.value.type} does not exist: cast it to a floating dtype")
+    leaf: Tensor = apply(OPS["alias"](), tensor)
+    leaf._requires_grad = True
+    return leaf
+
+
+def _gradients(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of `outputs` with respect to `wrt`, whose own records are not followed."""
+    records = [tensor.record for tensor in wrt]
+    for tensor in wrt:
+        tensor.record = None
+    try:
+        with grad_enabled(True):
+            found = pull_back(outputs, cotangents)
+    finally:
+        for tensor, record in zip(wrt, records, strict=True):
+            tensor.record = record
+    return [found[id(tensor)][1] if id(tensor) in found else zeros_like(tensor) for tensor in wrt]
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function giving (f(…), gradients of its scalar result with respect to arguments `argnums`).
+
+    An argument may be any tree of tensors; its gradient is a tree of the same form. has_aux: f returns (scalar, more).
+    """
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(f)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        arguments, leaves, rebuild = _with_leaves(arguments, numbers)
+        with grad_enabled(True):
+            result = f(*arguments, **options)
+        value = result[0] if has_aux else result
+        if not isinstance(value, Tensor) or value.size != 1:
+            shape = value.shape if isinstance(value, Tensor) else type(value).__name__
+            raise GradError(f"grad needs a function with one scalar result, got {shape}: sum it, or use fc.vjp")
+        found = _gradients([value], [ones_like(value)], leaves)
+        return result, rebuild(found) if not isinstance(argnums, int) else rebuild(found)[0]
+
+    return wrapped
+
+
+def _with_leaves(
+    arguments: tuple[Any, ...], numbers: Sequence[int]
+) -> tuple[tuple[Any, ...], list[Tensor], Callable[[Sequence[Tensor]], tuple[Any, ...]]]:
+    """The arguments with those in `numbers` made variables; these; and what lays their gradients out alike."""
+    changed, leaves, forms = list(arguments), [], []
+    for number in numbers:
+        if not -len(arguments) <= number < len(arguments):
+            raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
+        parts, build = flatten(arguments[number])
+        mine = [_as_leaf(part) for part in parts]
+        changed[number] = build(mine)
+        leaves.extend(mine)
+        forms.append((len(mine), build))
+
+    def rebuild(found: Sequence[Tensor]) -> tuple[Any, ...]:
+        result, start = [], 0
+        for count, build in forms:
+            result.append(build(found[start : start + count]))
+            start += count
+        return tuple(result)
+
+    return tuple(changed), leaves, rebuild
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function giving the gradients of f's scalar result; see `value_and_grad`."""
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        result, found = both(*arguments, **options)
+        return (found, result[1]) if has_aux else found
+
+    return wrapped
+
+
+def replay(graph: Graph, arguments: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of `graph` on `arguments`, its operators applied one by one."""
+    known = dict(zip(graph.inputs, arguments, strict=True))
+    for node in graph.nodes:
+        value = graph.values[node.outputs[0]]
+        layout = None if node.inputs else Layout(value.placement, "B" if value.sbp is None else value.sbp)
+        results = as_tuple(apply(node.op, *(known[number] for number in node.inputs), layout=layout))
+        known.update(zip(node.outputs, results, strict=True))
+    return [known[number] for number in graph.outputs]
+
+
+def gradient_graph(graph: Graph, wrt: Sequence[int]) -> Graph:
+    """The graph of (outputs, gradients of the first output with respect to inputs number `wrt`)."""
+    world, trace = current(), Trace()
+    before, world.trace = world.trace, trace
+    try:
+        arguments = [trace.input(graph.values[number]) for number in graph.inputs]
+        for position in wrt:
+            arguments[position].requires_grad = True
+        with grad_enabled(True):
+            outputs = replay(graph, arguments)
+        leaves = [arguments[position] for position in wrt]
+        return trace.finish([*outputs, *_gradients(outputs[:1], [ones_like(outputs[0])], leaves)])[0]
+    finally:
+        world.trace = before

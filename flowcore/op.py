@@ -1,0 +1,247 @@
+"""What an operator is: one class that states its equation, algebra, kernel and gradient; the rest is derived.
+
+A subclass of `Op`, decorated with `@operator`, is a frozen dataclass whose fields are the operator's attributes; it is
+registered under its `name`.
+Its methods see three kinds of arguments: `Type`s (shape and dtype of a logical value), numpy arrays (`kernel`, on one
+rank's blocks), and tensors (`vjp`, written with flowcore's own functions so that gradients can be differentiated).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from math import prod
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+import numpy.typing as npt
+
+from flowcore.dtypes import DType
+from flowcore.errors import GradError, GraphError
+from flowcore.placement.layout import Box, Shape, block, box_shape
+from flowcore.placement.sbp import SBP, Partial
+from flowcore.placement.signature import Algebra, Equation, Signature, derive
+
+Array = npt.NDArray[Any]
+
+OPS: dict[str, type[Op]] = {}
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Public functions by name, for the methods and operators of tensors."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+O = TypeVar("O", bound="Op")
+
+
+def function(f: F) -> F:
+    """Make `f` known to the methods of tensors under its own name."""
+    FUNCTIONS[f.__name__] = f
+    return f
+
+
+@dataclass(frozen=True)
+class Type:
+    """Shape and dtype of a logical value."""
+
+    shape: Shape
+    dtype: DType
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.shape, self.dtype.str))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole value."""
+        return self.size * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The part `box` of a logical value of `shape` that one rank holds; `first`: it is the first term of a partial value."""
+
+    shape: Shape
+    box: Box
+    first: bool = True
+
+    @property
+    def local(self) -> Shape:
+        """The shape of the block."""
+        return box_shape(self.box)
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Where the block begins along every dimension."""
+        return tuple(start for start, _ in self.box)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case on which every test over the registry runs an operator: its inputs are drawn from `draw`."""
+
+    op: Op
+    types: tuple[Type, ...]
+    draw: tuple[str, ...] = ()
+    """Per input: "normal" (default), "positive", "index:N" (integers below N), "bool", "key"."""
+    excluded: tuple[tuple[str, str], ...] = ()
+    """Sound signatures that are deliberately not declared: (signature text, reason)."""
+
+
+@dataclass_transform(frozen_default=True)
+def operator(cls: type[O]) -> type[O]:
+    """Make `cls` a frozen dataclass with a cached hash, and register it under its `name`."""
+    made = dataclass(frozen=True)(cls)
+
+    def cached(self: Op) -> int:
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = hash((made.name, *(getattr(self, field.name) for field in fields(self))))
+            object.__setattr__(self, "_hash", found)
+        return found
+
+    made.__hash__ = cached  # type: ignore[method-assign, assignment]  # the dataclass's own is uncached and ignores the class
+    if made.name in OPS:
+        raise GraphError(f"operator name {made.name!r} is taken by {OPS[made.name].__qualname__}: choose another")
+    OPS[made.name] = made
+    return made
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator; its fields (ints, floats, strings, bools and tuples of them) are its attributes."""
+
+    name: ClassVar[str] = ""
+    algebra: ClassVar[Algebra] = Algebra()
+
+    # what a subclass states; it names its own arguments (the catch-all `**_` lets type checkers accept that)
+
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
+        """The types of the results; ShapeError or DTypeError where the inputs do not fit."""
+        raise NotImplementedError
+
+    def equation(self, *types: Any, **_: Any) -> Equation | None:
+        """The index equation for these inputs; None for an operator that overrides `rules`."""
+        return None
+
+    def properties(self, *types: Any, **_: Any) -> Algebra:
+        """The algebra for these inputs."""
+        return self.algebra
+
+    def kernel(self, *arrays: Any, **_: Any) -> Any:
+        """The results on numpy arrays: one array, or a tuple of them."""
+        raise NotImplementedError
+
+    def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
+        """Per input its gradient (None: has none), given that of the result; a single one needs no tuple."""
+        raise GradError(f"{self.name} has no gradient: use fc.Tensor.detach() on its inputs, or give it a vjp")
+
+    def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
+        """The operator to run on one rank's blocks; differs from self where attributes speak of the whole value."""
+        return self
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
+        """The operator that does for a new leading axis (of `size`) in the flagged inputs what this does for one.
+
+        None: all inputs must first be given the new axis; then it is asked again with all flags set.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        """The cases on which the tests over the registry run this operator."""
+        return ()
+
+    # what follows from it
+
+    def rules(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+        """The signatures on a mesh axis of `parts` ranks, for blocks of these types; all-B first."""
+        equation = self.equation(*types)
+        if equation is None:
+            raise GraphError(f"{self.name} has neither an index equation nor rules: give it one")
+        return derive(equation, self.properties(*types))
+
+    def signatures(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+        """`rules` without those that no value of these dtypes can have (a sum of booleans, a max of complex)."""
+        return _signatures(self, types, parts)
+
+    def flops(self, *types: Type) -> int:
+        """Arithmetic operations: one per point of the loop nest, two where letters are contracted."""
+        equation = self.equation(*types)
+        if equation is None:
+            return sum(result.size for result in self.infer(*types))
+        lengths = {
+            letter: length
+            for term, type in zip(equation.inputs, types, strict=True)
+            for letter, length in zip(term, type.shape, strict=True)
+        }
+        points = prod(lengths.get(letter, 1) for letter in equation.letters)
+        contracts = len(equation.inputs) > 1 and any(letter not in equation.outputs[0] for letter in equation.letters)
+        return points * (2 if contracts else 1)
+
+    def text(self) -> str:
+        """The operator and its attributes, as `parse_op` reads them."""
+        attributes = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"{self.name}{{{attributes}}}" if attributes else self.name
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@lru_cache(maxsize=16384)
+def _signatures(op: Op, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+    results = op.infer(*types)
+    return tuple(
+        signature
+        for signature in op.rules(types, parts)
+        if all(map(is_valid, (*signature.inputs, *signature.outputs), (*types, *results)))
+    )
+
+
+def is_valid(sbp: SBP, type: Type) -> bool:
+    """Whether a value of `type` can be laid out so: booleans have no sum, complex numbers no max."""
+    if not isinstance(sbp, Partial):
+        return True
+    return type.dtype.kind != ("b" if sbp.op == "sum" else "c")
+
+
+def parse_op(text: str) -> Op:
+    """The operator that `Op.text` writes."""
+    name, _, attributes = text.partition("{")
+    if name not in OPS:
+        raise GraphError(f"unknown operator {name!r}: import the module that defines it before reading the graph")
+    call = ast.parse(f"f({attributes.rstrip('}')})", mode="eval").body
+    if not isinstance(call, ast.Call):
+        raise GraphError(f"cannot read operator {text!r}")
+    return OPS[name](**{item.arg: ast.literal_eval(item.value) for item in call.keywords if item.arg})
+
+
+def local_block(shape: Shape, mesh: Shape, sbp: tuple[SBP, ...], at: tuple[int, ...]) -> Block:
+    """The block of the rank at coordinate `at`, and whether it is the first along all partial axes."""
+    first = all(index == 0 for part, index in zip(sbp, at, strict=True) if isinstance(part, Partial))
+    return Block(shape, block(shape, mesh, sbp, at), first)
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """`value` as a tuple of results."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def type_of(array: Array) -> Type:
+    """The type of a numpy array."""
+    return Type(array.shape, np.dtype(array.dtype))

@@ -1,0 +1,87 @@
+"""Chooses the SBP of every value and the SBP in which every node reads its inputs: logical graph → annotated graph.
+
+The graph becomes a plain problem (`placement.problem`), the search answers with one candidate per node. What the user
+fixed (inputs, `to_global`, the layout a tensor was created in) is a constraint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+from flowcore.boxing_op import Relayout
+from flowcore.errors import PlanError
+from flowcore.graph import Graph, Node, Value
+from flowcore.op import Op, Type, is_valid, nd_signatures
+from flowcore.placement.layout import Shape
+from flowcore.placement.problem import Candidate, Item, Problem, Step
+from flowcore.placement.sbp import SBP, B, NdSbp, Partial, Split
+from flowcore.placement.search import greedy
+
+
+def plan(graph: Graph) -> Graph:
+    """`graph` with an SBP on every value and `reads` on every node, for few bytes moved."""
+    problem = as_problem(graph)
+    chosen = greedy(problem)
+    values, nodes = list(graph.values), []
+    for node, step, number in zip(graph.nodes, problem.steps, chosen, strict=True):
+        candidate = step.candidates[number]
+        for output, sbp in zip(node.outputs, candidate.outputs, strict=True):
+            values[output] = replace(values[output], sbp=sbp)
+        nodes.append(replace(node, reads=candidate.inputs))
+    return Graph(tuple(values), graph.inputs, tuple(nodes), graph.outputs)
+
+
+def as_problem(graph: Graph) -> Problem:
+    """The planner's problem for `graph`."""
+    items = tuple(Item(value.type.shape, value.type.dtype.itemsize, value.placement) for value in graph.values)
+    given = {number: graph.values[number].layout.sbp for number in graph.inputs}
+    return Problem(items, given, tuple(_step(graph, node) for node in graph.nodes))
+
+
+def _step(graph: Graph, node: Node) -> Step:
+    results = [graph.values[number] for number in node.outputs]
+    placement = results[0].placement
+    candidates = candidates_of(node.op, graph.types(node.inputs), placement.shape)
+    if isinstance(node.op, Relayout):
+        wanted = node.op.target[1]
+        if wanted is not None:
+            candidates = (Candidate((wanted,), (wanted,), 0),)
+    else:
+        candidates = tuple(candidate for candidate in candidates if _fits(candidate, results))
+    if not candidates:
+        fixed = ", ".join(str(value.layout) for value in results if value.sbp is not None)
+        raise PlanError(f"{node.op.name} at {node.where} cannot give {fixed}: create it as B and use to_global")
+    return Step(node.inputs, node.outputs, placement, candidates)
+
+
+def _fits(candidate: Candidate, results: Sequence[Value]) -> bool:
+    return all(value.sbp in (None, sbp) for value, sbp in zip(results, candidate.outputs, strict=True))
+
+
+@lru_cache(maxsize=16384)
+def candidates_of(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[Candidate, ...]:
+    """Every way to run `op` on a mesh of this shape, all-B first."""
+    if isinstance(op, Relayout):
+        return tuple(Candidate((sbp,), (sbp,), 0) for sbp in _layouts(types[0], len(mesh)))
+    flops = op.flops(*types)
+    found = []
+    for signature in nd_signatures(op, types, mesh):
+        inputs = tuple(tuple(axis.inputs[i] for axis in signature) for i in range(len(types)))
+        outputs = tuple(tuple(axis.outputs[o] for axis in signature) for o in range(len(signature[0].outputs)))
+        shares = prod(
+            parts
+            for parts, axis in zip(mesh, signature, strict=True)
+            if any(isinstance(part, Split) for part in (*axis.inputs, *axis.outputs))
+        )
+        found.append(Candidate(inputs, outputs, -(-flops // shares)))
+    return tuple(found)
+
+
+def _layouts(type: Type, axes: int) -> list[NdSbp]:
+    """Every nd-SBP a value of `type` may have without being a max or min."""
+    one: list[SBP] = [B, *(Split(dim) for dim in range(type.ndim)), Partial()]
+    return list(product([part for part in one if is_valid(part, type)], repeat=axes))

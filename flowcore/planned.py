@@ -1,0 +1,133 @@
+"""A plan as a value: the physical graph of a step, what it moves and why, as figures and as text that reads back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flowcore.boxing_op import Boxing
+from flowcore.comm.boxing import BoxingPlan
+from flowcore.dtypes import DType
+from flowcore.graph import Graph, Node
+from flowcore.placement.layout import Layout, Shape, box_size
+from flowcore.text import parse_graph, write_graph
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One change of layout: bytes received over all ranks, the least possible, why it is there and for which line."""
+
+    kind: str
+    tensor: str
+    shape: Shape
+    dtype: DType
+    source: Layout
+    target: Layout
+    bytes: int
+    bound: int
+    messages: int
+    reason: str
+    where: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind}: {self.tensor} {self.dtype}{list(self.shape)} {self.source} → {self.target}, "
+            f"{self.bytes} B (bound {self.bound} B), {self.messages} messages; {self.reason}; {self.where}"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all ranks together run in one step."""
+
+    graph: Graph
+
+    @cached_property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """Every change of layout that sends a message, in order."""
+        found = (self._transfer(node) for node in self.graph.nodes if isinstance(node.op, Boxing))
+        return tuple(transfer for transfer in found if transfer.messages)
+
+    def _transfer(self, node: Node) -> Transfer:
+        assert isinstance(node.op, Boxing)
+        type = self.graph.values[node.inputs[0]].type
+        plan: BoxingPlan = node.op.plan(type)
+        source, target = node.op.layouts
+        return Transfer(
+            plan.kind, f"%{node.inputs[0]}", type.shape, type.dtype, source, target,
+            plan.bytes_moved, plan.bound, plan.messages, node.reason, node.where,
+        )  # fmt: skip
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes received, summed over ranks."""
+        return sum(transfer.bytes for transfer in self.transfers)
+
+    @property
+    def messages(self) -> int:
+        """Messages sent, summed over ranks."""
+        return sum(transfer.messages for transfer in self.transfers)
+
+    @cached_property
+    def peak_bytes(self) -> int:
+        """The most bytes of values (inputs included) that live at once on any rank."""
+        return max((_peak(self.graph, rank) for rank in self.graph.ranks), default=0)
+
+    def summary(self) -> Mapping[str, tuple[int, int, int]]:
+        """Per kind of transfer: how many, their bytes, their bound."""
+        table: dict[str, tuple[int, int, int]] = {}
+        for transfer in self.transfers:
+            count, moved, bound = table.get(transfer.kind, (0, 0, 0))
+            table[transfer.kind] = (count + 1, moved + transfer.bytes, bound + transfer.bound)
+        return table
+
+    def explain(self) -> str:
+        """Every transfer with its reason, its bytes beside the bound, and the line that caused it."""
+        head = (
+            f"{len(self.graph.nodes)} operators, {len(self.transfers)} transfers: {self.bytes_moved} B in "
+            f"{self.messages} messages; peak {self.peak_bytes} B on a rank"
+        )
+        return "\n".join((head, *(f"  {transfer}" for transfer in self.transfers)))
+
+    def text(self) -> str:
+        """The physical graph as text; `parse_graph` reads it back."""
+        return write_graph(self.graph)
+
+    def save(self, path: str | Path) -> None:
+        """Write `text()` to a file."""
+        Path(path).write_text(self.text() + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """The plan that `save` wrote."""
+        return cls(parse_graph(Path(path).read_text()))
+
+    def diff(self, other: Plan) -> str:
+        """The lines in which `other` differs, as a unified diff; empty where the plans are equal."""
+        return "\n".join(difflib.unified_diff(self.text().splitlines(), other.text().splitlines(), lineterm=""))
+
+    def __str__(self) -> str:
+        return self.explain()
+
+
+def _peak(graph: Graph, rank: int) -> int:
+    """The most bytes of blocks that live at once on `rank`, each from its definition to its last use."""
+
+    def held(number: int) -> int:
+        value = graph.values[number]
+        if rank not in value.placement:
+            return 0
+        return box_size(value.layout.box(value.type.shape, rank)) * value.type.dtype.itemsize
+
+    last = {number: position for position, node in enumerate(graph.nodes) for number in node.inputs}
+    last.update((number, len(graph.nodes)) for number in (*graph.outputs, *graph.inputs))
+    live = peak = sum(held(number) for number in graph.inputs)
+    for position, node in enumerate(graph.nodes):
+        live += sum(held(number) for number in node.outputs)
+        peak = max(peak, live)
+        dead = {number for number in (*node.inputs, *node.outputs) if last.get(number, position) == position}
+        live -= sum(held(number) for number in dead)
+    return peak

@@ -1,0 +1,371 @@
+"""The tensor: a logical array with a type, a placement and an SBP, held by each rank as its block.
+
+A tensor is *concrete* (it has a block on every rank of its placement) or, while a function is traced, *symbolic* (it
+names a value of the graph being built). Operators and methods look their function up by name in `FUNCTIONS`, so that
+this module knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowcore.dtypes import DType
+from flowcore.errors import GradError, PlacementError, ShapeError, TraceError
+from flowcore.graph import Value
+from flowcore.op import FUNCTIONS, Array, Op
+from flowcore.placement.layout import Layout, Shape, sbp_text
+from flowcore.placement.mesh import Placement
+from flowcore.placement.sbp import NdSbp, SbpLike
+from flowcore.world import current
+
+if TYPE_CHECKING:
+    from flowcore.trace import Trace
+
+TensorLike = Any
+"""A Tensor, a numpy array or a Python scalar; what else `fc.asarray` takes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """How a tensor came about: what reverse-mode differentiation walks back over."""
+
+    op: Op
+    inputs: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    outputs: tuple[Tensor, ...]
+    sequence: int
+
+
+class Tensor:
+    """A logical n-dimensional array on a placement."""
+
+    __slots__ = ("__weakref__", "_grad", "_requires_grad", "_value", "block", "number", "record", "trace", "version")
+    __array_priority__ = 1000
+
+    def __init__(self, value: Value, block: Array | None, trace: Trace | None = None, number: int = -1) -> None:
+        self._value = value
+        self.block = block
+        self.trace = trace
+        self.number = number
+        self.record: Record | None = None
+        self.version = 0
+        self._requires_grad = False
+        self._grad: Tensor | None = None
+
+    # what it is
+
+    @property
+    def value(self) -> Value:
+        """Type, placement and SBP as the graph sees them."""
+        return self._value
+
+    @property
+    def shape(self) -> Shape:
+        """Lengths of the whole (logical) array."""
+        return self._value.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the elements."""
+        return self._value.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self._value.type.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the whole array."""
+        return self._value.type.size
+
+    @property
+    def placement(self) -> Placement:
+        """The mesh of ranks it lives on."""
+        return self._value.placement
+
+    @property
+    def sbp(self) -> NdSbp:
+        """One SBP per mesh axis; TraceError while traced, before the planner has chosen it."""
+        if self._value.sbp is None:
+            raise TraceError("the sbp of a traced tensor is chosen by the planner: fix it with to_global(sbp=…)")
+        return self._value.sbp
+
+    @property
+    def layout(self) -> Layout:
+        """Placement and SBP in one."""
+        return Layout(self.placement, self.sbp)
+
+    # gradients
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded for differentiation."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted and self.dtype.kind not in "fc":
+            raise GradError(f"a tensor of dtype {self.dtype} has no gradient: cast it to a floating dtype first")
+        if not wanted and self.record is not None:
+            raise GradError("requires_grad can be cleared on leaves only: use detach()")
+        self._requires_grad = wanted
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was created by the user rather than computed from tensors that require gradients."""
+        return self.record is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient accumulated by `backward`, if any."""
+        trace = current().trace
+        return trace.read_grad(self) if trace is not None and self.trace is None else self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | None) -> None:
+        if grad is not None and grad.shape != self.shape:
+            raise ShapeError(f"a gradient of shape {grad.shape} does not fit a tensor of shape {self.shape}")
+        trace = current().trace
+        if trace is not None and self.trace is None:
+            trace.write_grad(self, grad)
+        else:
+            self._grad = grad
+
+    def backward(self, gradient: Tensor | None = None) -> None:
+        """Add the gradient of this scalar (or of `gradient` · self) to `.grad` of every leaf it depends on."""
+        FUNCTIONS["backward"](self, gradient)
+
+    def detach(self) -> Tensor:
+        """The same value, through which no gradient flows."""
+        trace = current().trace
+        same = self if trace is None or self.trace is not None else trace.lift(self)
+        return Tensor(same._value, same.block, same.trace, same.number)
+
+    def requires_grad_(self, wanted: bool = True) -> Tensor:
+        """Set `requires_grad`; returns self."""
+        self.requires_grad = wanted
+        return self
+
+    def assign(self, new: Tensor) -> None:
+        """Replace the value in place by that of `new` (same shape and dtype), keeping this tensor's layout."""
+        FUNCTIONS["assign"](self, new)
+
+    # data
+
+    def to_global(
+        self, placement: Placement | None = None, sbp: SbpLike | None = None, grad_sbp: SbpLike | None = None
+    ) -> Tensor:
+        """The same value on `placement`, laid out as `sbp`; its gradient comes back laid out as `grad_sbp`."""
+        return FUNCTIONS["to_global"](self, placement, sbp, grad_sbp)  # type: ignore[no-any-return]
+
+    def to_local(self) -> Array:
+        """This rank's block, read-only; PlacementError on a rank outside the placement."""
+        block = self._own_block("to_local")
+        view = block.view()
+        view.flags.writeable = False
+        return view
+
+    def numpy(self) -> Array:
+        """The whole value as a fresh array, on every rank of the placement; collective over these."""
+        self._own_block("numpy")
+        whole = FUNCTIONS["gathered"](self)
+        return np.array(whole.block)
+
+    def item(self) -> Any:
+        """The value of a tensor with one element as a Python scalar, on every rank of the placement; collective."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs one element but the shape is {self.shape}: use numpy()")
+        self._own_block("item")
+        return FUNCTIONS["gathered"](self).block.item()
+
+    def _own_block(self, what: str) -> Array:
+        if self.trace is not None:
+            raise TraceError(
+                f"{what}() needs a value, but inside fc.compile a tensor has none: return it from the function instead"
+            )
+        if self.block is None:
+            raise PlacementError(
+                f"{what}() on rank {current().rank}, which is not in {self.placement}: "
+                f"call it on the ranks of the placement, or move the tensor with to_global(placement=…)"
+            )
+        return self.block
+
+    def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
+        """The values cast to `dtype`."""
+        return self._call("astype", dtype)
+
+    def apply(self, op: Op) -> Tensor:
+        """`op` applied to this tensor alone."""
+        return FUNCTIONS["apply"](op, self)  # type: ignore[no-any-return]
+
+    # the language: each method is the function of that name
+
+    def _call(self, name: str, *others: Any, **options: Any) -> Tensor:
+        return FUNCTIONS[name](self, *others, **options)  # type: ignore[no-any-return]
+
+    def _right(self, name: str, other: Any) -> Tensor:
+        return FUNCTIONS[name](other, self)  # type: ignore[no-any-return]
+
+    def __add__(self, other: TensorLike) -> Tensor:
+        return self._call("add", other)
+
+    def __radd__(self, other: TensorLike) -> Tensor:
+        return self._right("add", other)
+
+    def __sub__(self, other: TensorLike) -> Tensor:
+        return self._call("subtract", other)
+
+    def __rsub__(self, other: TensorLike) -> Tensor:
+        return self._right("subtract", other)
+
+    def __mul__(self, other: TensorLike) -> Tensor:
+        return self._call("multiply", other)
+
+    def __rmul__(self, other: TensorLike) -> Tensor:
+        return self._right("multiply", other)
+
+    def __truediv__(self, other: TensorLike) -> Tensor:
+        return self._call("divide", other)
+
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
+        return self._right("divide", other)
+
+    def __floordiv__(self, other: TensorLike) -> Tensor:
+        return self._call("floor_divide", other)
+
+    def __rfloordiv__(self, other: TensorLike) -> Tensor:
+        return self._right("floor_divide", other)
+
+    def __mod__(self, other: TensorLike) -> Tensor:
+        return self._call("remainder", other)
+
+    def __rmod__(self, other: TensorLike) -> Tensor:
+        return self._right("remainder", other)
+
+    def __pow__(self, other: TensorLike) -> Tensor:
+        return self._call("power", other)
+
+    def __rpow__(self, other: TensorLike) -> Tensor:
+        return self._right("power", other)
+
+    def __matmul__(self, other: TensorLike) -> Tensor:
+        return self._call("matmul", other)
+
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
+        return self._right("matmul", other)
+
+    def __neg__(self) -> Tensor:
+        return self._call("negative")
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return self._call("abs")
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]  # elementwise, as in the array API
+        return self._call("equal", other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]  # elementwise, as in the array API
+        return self._call("not_equal", other)
+
+    def __lt__(self, other: TensorLike) -> Tensor:
+        return self._call("less", other)
+
+    def __le__(self, other: TensorLike) -> Tensor:
+        return self._call("less_equal", other)
+
+    def __gt__(self, other: TensorLike) -> Tensor:
+        return self._call("greater", other)
+
+    def __ge__(self, other: TensorLike) -> Tensor:
+        return self._call("greater_equal", other)
+
+    def __and__(self, other: TensorLike) -> Tensor:
+        return self._call("logical_and", other)
+
+    def __or__(self, other: TensorLike) -> Tensor:
+        return self._call("logical_or", other)
+
+    def __xor__(self, other: TensorLike) -> Tensor:
+        return self._call("logical_xor", other)
+
+    def __invert__(self) -> Tensor:
+        return self._call("logical_not")
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self._call("getitem", key)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("a tensor without dimensions has no length: use .size")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self.numpy(), dtype=dtype)
+
+    def sum(self, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
+        """`fc.sum` of self."""
+        return self._call("sum", axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
+        """`fc.mean` of self."""
+        return self._call("mean", axis=axis, keepdims=keepdims)
+
+    def max(self, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
+        """`fc.max` of self."""
+        return self._call("max", axis=axis, keepdims=keepdims)
+
+    def min(self, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
+        """`fc.min` of self."""
+        return self._call("min", axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """`fc.argmax` of self."""
+        return self._call("argmax", axis=axis)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """`fc.reshape` of self; the lengths may be given one by one."""
+        return self._call("reshape", shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    @property
+    def T(self) -> Tensor:
+        """A matrix transposed."""
+        if self.ndim != 2:
+            raise ShapeError(f".T needs 2 dimensions but the shape is {self.shape}: use .mT or permute_dims")
+        return self.mT
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two dimensions swapped."""
+        if self.ndim < 2:
+            raise ShapeError(f".mT needs at least 2 dimensions but the shape is {self.shape}")
+        return self._call("permute_dims", (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+
+    def __repr__(self) -> str:
+        sbp = "?" if self._value.sbp is None else sbp_text(self._value.sbp)
+        where = f"{self.placement}:{sbp}"
+        if self.trace is not None:
+            return f"Tensor(%{self.number}, shape={self.shape}, dtype={self.dtype}, {where})"
+        if self.block is None:
+            return f"Tensor(no block on rank {current().rank}, shape={self.shape}, dtype={self.dtype}, {where})"
+        # printing must not communicate: a tensor printed on one rank only would hang
+        held = "" if self.block.shape == self.shape else " of this rank"
+        shown = np.array2string(self.block, threshold=8, edgeitems=2, prefix="Tensor(")
+        return f"Tensor({shown}{held}, shape={self.shape}, dtype={self.dtype}, {where})"

@@ -1,0 +1,164 @@
+"""Turns the running of a Python function into a graph: every operation on tensors becomes a node.
+
+Tensors that exist outside the function (parameters, optimizer state, gradients) are lifted: read, they become inputs
+of the graph; written (`assign`, `.grad = …`), the new value becomes an output and is stored after every run. What the
+trace took for granted about them is kept as guards, so that a compiled function is retraced when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowcore.boxing_op import Relayout
+from flowcore.errors import PlacementError, ShapeError, TraceError
+from flowcore.graph import Builder, Graph, Value
+from flowcore.op import Op
+from flowcore.placement.layout import Layout, sbp_text
+from flowcore.placement.mesh import Placement
+from flowcore.tensor import Tensor
+from flowcore.world import where
+
+Guard = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Write:
+    """After a run, output `index` becomes the block of `tensor`, or its gradient; index None clears the gradient."""
+
+    tensor: Tensor
+    index: int | None
+    is_grad: bool
+    value: Value | None = None
+
+
+class Trace:
+    """A function being traced."""
+
+    def __init__(self) -> None:
+        self.builder = Builder()
+        self.captured: dict[int, tuple[Tensor, Tensor]] = {}
+        self.bound: dict[int, tuple[Tensor, Tensor]] = {}
+        self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.guards: list[Guard] = []
+
+    def input(self, value: Value) -> Tensor:
+        """A new symbolic argument."""
+        return self.symbol(self.builder.input(value), value)
+
+    def symbol(self, number: int, value: Value) -> Tensor:
+        """The symbolic tensor of a value of the graph."""
+        return Tensor(value, None, self, number)
+
+    def lift(self, tensor: Tensor) -> Tensor:
+        """The symbol that stands for `tensor` at this point of the function."""
+        if tensor.trace is self:
+            return tensor
+        if tensor.trace is not None:
+            raise TraceError("a tensor of one traced function is used in another: pass it as an argument")
+        if id(tensor) in self.bound:
+            return self.bound[id(tensor)][1]
+        if id(tensor) not in self.captured:
+            value, wanted = tensor.value, tensor.requires_grad
+            self.captured[id(tensor)] = (tensor, self.input(value))
+            self.guards.append(lambda: tensor._value == value and tensor.requires_grad == wanted)
+        return self.captured[id(tensor)][1]
+
+    def emit(self, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> tuple[Tensor, ...]:
+        """Apply `op` in the graph; the symbols of its results."""
+        symbols = [self.lift(tensor) for tensor in inputs]
+        line = where()
+        if not isinstance(op, Relayout):
+            target = common_placement([symbol.value for symbol in symbols], op, line)
+            symbols = [self._moved(symbol, target, line) for symbol in symbols]
+        results = result_values(op, [symbol.value for symbol in symbols], layout)
+        numbers = self.builder.node(op, [symbol.number for symbol in symbols], results, line)
+        return tuple(self.symbol(number, value) for number, value in zip(numbers, results, strict=True))
+
+    def _moved(self, symbol: Tensor, target: Placement | None, line: str) -> Tensor:
+        if target is None or symbol.placement == target:
+            return symbol
+        op = replica_move(symbol.placement, target)
+        results = result_values(op, [symbol.value], None)
+        (number,) = self.builder.node(op, [symbol.number], results, line)
+        return self.symbol(number, results[0])
+
+    # state
+
+    def assign(self, tensor: Tensor, new: Tensor) -> None:
+        """`tensor` holds `new` from here on; its layout stays."""
+        self.lift(tensor)
+        kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
+        (symbol,) = self.emit(kept, [new], None)
+        self.bound[id(tensor)] = (tensor, symbol)
+
+    def read_grad(self, tensor: Tensor) -> Tensor | None:
+        """The gradient `tensor` has at this point of the function."""
+        if id(tensor) in self.grads:
+            return self.grads[id(tensor)][1]
+        has_grad = tensor._grad is not None
+        self.guards.append(lambda: (tensor._grad is not None) == has_grad)
+        return tensor._grad
+
+    def write_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
+        """`tensor` has gradient `grad` from here on."""
+        self.grads[id(tensor)] = (tensor, grad)
+
+    def finish(self, results: Sequence[Tensor]) -> tuple[Graph, tuple[Tensor, ...], tuple[Write, ...]]:
+        """The graph, the tensors it lifts as inputs behind its arguments, and what to store after a run."""
+        outputs = [self.lift(result).number for result in results]
+        writes = []
+        for tensor, symbol in self.bound.values():
+            writes.append(Write(tensor, len(outputs), is_grad=False, value=tensor.value))
+            outputs.append(symbol.number)
+        for tensor, grad in self.grads.values():
+            writes.append(Write(tensor, None if grad is None else len(outputs), is_grad=True))
+            if grad is not None:
+                outputs.append(self._stored_grad(tensor, grad).number)
+        lifted = tuple(tensor for tensor, _ in self.captured.values())
+        return self.builder.graph(outputs), lifted, tuple(writes)
+
+    def _stored_grad(self, tensor: Tensor, grad: Tensor) -> Tensor:
+        kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
+        return self.emit(kept, [grad], None)[0]
+
+
+def result_values(op: Op, inputs: Sequence[Value], layout: Layout | None) -> tuple[Value, ...]:
+    """The values `op` gives: types inferred, placement as its inputs', SBP where the request fixes it."""
+    types = op.infer(*(value.type for value in inputs))
+    if isinstance(op, Relayout):
+        placement, sbp = op.target
+        return tuple(Value(type, placement, sbp) for type in types)
+    if not inputs:
+        if layout is None:
+            raise ShapeError(f"{op.name} has no inputs: it needs a placement")
+        return tuple(Value(type, layout.placement, layout.sbp) for type in types)
+    return tuple(Value(type, inputs[0].placement) for type in types)
+
+
+def common_placement(values: Sequence[Value], op: Op, line: str) -> Placement | None:
+    """Where `op` runs: the one placement of its inputs, but for replicas that every rank there already holds."""
+    placements = list(dict.fromkeys(value.placement for value in values))
+    if len(placements) < 2:
+        return placements[0] if placements else None
+    fixed = [p for p in placements if not all(_is_replica(v) for v in values if v.placement == p)] or placements[:1]
+    target = fixed[0]
+    for value in values:
+        if value.placement != target and not (_is_replica(value) and set(target.ranks) <= set(value.placement.ranks)):
+            raise PlacementError(
+                f"{op.name} at {line} mixes tensors on {target} and {value.placement}: "
+                f"move one with to_global(placement=…)"
+            )
+    return target
+
+
+def _is_replica(value: Value) -> bool:
+    return value.sbp is not None and value.layout.is_broadcast
+
+
+def replica_move(source: Placement, target: Placement) -> Relayout:
+    """The request that a replicated value be seen as one on `target`, and its gradient as one on `source`."""
+    return Relayout(
+        str(target), sbp_text(Layout(target, "B").sbp), str(source), sbp_text(Layout(source, "B").sbp)
+    )

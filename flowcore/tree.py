@@ -1,0 +1,66 @@
+"""Tensors inside nested tuples, lists and dicts: taken out in order, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flowcore.tensor import Tensor
+
+Rebuild = Callable[[Sequence[Any]], Any]
+
+
+def flatten(tree: Any) -> tuple[list[Tensor], Rebuild]:
+    """The tensors of `tree` (dicts by insertion order), and the function that builds the same tree from others."""
+    leaves: list[Tensor] = []
+    form = _strip(tree, leaves)
+    return leaves, lambda found: _fill(form, iter(found))
+
+
+def structure(tree: Any) -> Any:
+    """What `tree` is apart from its tensors, as a hashable value."""
+    match tree:
+        case Tensor():
+            return _LEAF
+        case tuple() | list():
+            return (type(tree), *(structure(item) for item in tree))
+        case dict():
+            return (dict, *((key, structure(item)) for key, item in tree.items()))
+    return tree
+
+
+class _Leaf:
+    """Stands for a tensor."""
+
+    def __repr__(self) -> str:
+        return "tensor"
+
+
+_LEAF = _Leaf()
+
+
+def _strip(tree: Any, leaves: list[Tensor]) -> Any:
+    match tree:
+        case Tensor():
+            leaves.append(tree)
+            return _LEAF
+        case tuple() if hasattr(tree, "_fields"):
+            return type(tree)(*(_strip(item, leaves) for item in tree))
+        case tuple() | list():
+            return type(tree)(_strip(item, leaves) for item in tree)
+        case dict():
+            return {key: _strip(item, leaves) for key, item in tree.items()}
+    return tree
+
+
+def _fill(form: Any, found: Any) -> Any:
+    if form is _LEAF:
+        return next(found)
+    match form:
+        case tuple() if hasattr(form, "_fields"):
+            return type(form)(*(_fill(item, found) for item in form))
+        case tuple() | list():
+            return type(form)(_fill(item, found) for item in form)
+        case dict():
+            return {key: _fill(item, found) for key, item in form.items()}
+    return form

@@ -1,0 +1,183 @@
+"""The world a rank runs in: its transport, and what its program keeps between operations.
+
+There is one world per process (a rank of an MPI launch, or a single rank), made at first use; ranks simulated as
+threads each activate their own. Every other module asks `current()`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flowcore.comm.solo import SoloTransport
+from flowcore.comm.transport import Transport
+from flowcore.errors import PlacementError
+from flowcore.graph import digest_of
+from flowcore.placement.layout import Layout
+from flowcore.placement.mesh import Placement, set_world_size
+
+if TYPE_CHECKING:
+    from flowcore.trace import Trace
+
+MASK = (1 << 63) - 1
+LOG_LENGTH = 512
+
+
+class Chain:
+    """What a group of ranks has done together so far: a hash, and the last operations with their lines.
+
+    Ranks whose programs agree have equal chains, so that comparing two numbers when they meet finds any difference.
+    """
+
+    __slots__ = ("count", "digest", "entries")
+
+    def __init__(self) -> None:
+        self.digest = 0
+        self.count = 0
+        self.entries: deque[tuple[int, Any, str, int]] = deque(maxlen=LOG_LENGTH)
+
+    def add(self, digest: int, what: Any, file: str, line: int) -> None:
+        """Record an operation by its digest, anything that prints as its text, and the user's line."""
+        self.digest = hash((self.digest, digest)) & MASK
+        self.entries.append((self.count, what, file, line))
+        self.count += 1
+
+    def lines(self) -> list[str]:
+        """The last operations, oldest first."""
+        return [f"{position} {what} {file}:{line}" for position, what, file, line in self.entries]
+
+
+class World:
+    """One rank's world."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.rank = transport.rank
+        self.size = transport.size
+        self.everyone = Placement(transport.size)
+        self.defaults: list[Layout] = [Layout(self.everyone, "B")]
+        self.trace: Trace | None = None
+        self.is_grad_enabled = True
+        self.programs: dict[Any, Any] = {}
+        self.chains: dict[tuple[int, ...], Chain] = {}
+        self.store: dict[str, Any] = {}
+        self.sequence = 0
+
+    def chain(self, ranks: tuple[int, ...]) -> Chain:
+        """What these ranks (this one among them) have done together."""
+        found = self.chains.get(ranks)
+        if found is None:
+            found = self.chains[ranks] = Chain()
+        return found
+
+    def record(self, ranks: tuple[int, ...], digest: int, what: Any) -> Chain | None:
+        """Note an operation of these ranks; None where this rank is alone or takes no part."""
+        if len(ranks) < 2 or self.rank not in ranks:
+            return None
+        chain = self.chain(ranks)
+        chain.add(digest, what, *user_line())
+        return chain
+
+    def agree(self, ranks: tuple[int, ...], what: str) -> None:
+        """Meet the other ranks; DivergenceError on all of them where their programs differ so far."""
+        chain = self.record(ranks, digest_of(what), what)
+        if chain is not None:
+            self.transport.meet(ranks, chain.digest, chain.lines)
+
+    def gather(self, ranks: tuple[int, ...], value: Any, what: str) -> list[Any]:
+        """Every rank's `value` (a small picklable object), in the order of `ranks`."""
+        if len(ranks) == 1:
+            return [value]
+        self.agree(ranks, what)
+        return self.transport.gather_objects(ranks, value)
+
+    def check(self, placement: Placement) -> None:
+        """PlacementError where `placement` names a rank the world does not have."""
+        for rank in placement.ranks:
+            if rank >= self.size:
+                raise PlacementError(
+                    f"{placement} has rank {rank} but the world has ranks 0..{self.size - 1}: "
+                    f"launch at least {rank + 1} ranks, or name ranks that exist"
+                )
+
+
+_local = threading.local()
+_root: list[World] = []
+_lock = threading.Lock()
+
+
+def current() -> World:
+    """The world of the calling rank."""
+    try:
+        world: World = _local.world
+    except AttributeError:
+        world = _local.world = _process_world()
+    return world
+
+
+@contextmanager
+def activate(world: World) -> Iterator[World]:
+    """Make `world` the calling thread's."""
+    before = getattr(_local, "world", None)
+    _local.world = world
+    try:
+        yield world
+    finally:
+        if before is None:
+            del _local.world
+        else:
+            _local.world = before
+
+
+def _process_world() -> World:
+    with _lock:
+        if not _root:
+            _root.append(World(_process_transport()))
+    return _root[0]
+
+
+def _process_transport() -> Transport:
+    # An MPI library is loaded only where a launcher started this process: importing it costs more than all the rest.
+    from flowcore.comm import mpi
+
+    if not mpi.under_mpi(os.environ):
+        return SoloTransport()
+    transport = mpi.MpiTransport()
+    transport.abort_on_exception()
+    return transport
+
+
+def rank() -> int:
+    """This process's rank in the world."""
+    return current().rank
+
+
+def world_size() -> int:
+    """The number of ranks in the world."""
+    return current().size
+
+
+_PACKAGE = __file__.rpartition("/")[0]
+_INSIDE = (_PACKAGE + "/", _PACKAGE.rpartition("/")[0] + "/comm/", "<frozen", "<string")
+
+
+def user_line() -> tuple[str, int]:
+    """File and line of the innermost caller outside flowcore."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def where() -> str:
+    """The user's file:line, the file without its folders."""
+    file, line = user_line()
+    return f"{os.path.basename(file)}:{line}"
+
+
+set_world_size(world_size)

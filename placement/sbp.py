@@ -1,0 +1,135 @@
+"""How a tensor is laid along one mesh axis: split, broadcast or partial (SBP), and the text forms of these.
+
+A tensor with logical value *T* on an axis of *p* ranks is, on rank *r*:
+
+- `S(i)`: the *r*-th of *p* balanced slices of *T* along dimension *i* (the first ranks take the remainder);
+- `B`: *T* itself;
+- `P(op)`: a term *T_r* of full shape with `T = op_r T_r`, op one of sum, max, min.
+
+An nd-SBP holds one SBP per mesh axis and is applied from left to right: the second axis lays out what the first
+axis gave each of its ranks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowcore.placement.errors import PlacementError
+
+REDUCTIONS = ("sum", "max", "min")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Split along tensor dimension `axis`, balanced; the first ranks take the remainder."""
+
+    axis: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.axis, bool) or not isinstance(self.axis, int):
+            raise PlacementError(f"S({self.axis!r}): the split dimension must be an int; pass one, as in S(0)")
+
+    def __str__(self) -> str:
+        return f"S{self.axis}" if self.axis >= 0 else f"S({self.axis})"
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Every rank holds the whole tensor."""
+
+    def __str__(self) -> str:
+        return "B"
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Every rank holds a term of full shape; the value is the `op` (sum, max, min) of the terms."""
+
+    op: str = "sum"
+
+    def __post_init__(self) -> None:
+        if self.op not in REDUCTIONS:
+            raise PlacementError(f"P({self.op}): a partial value is a {', '.join(REDUCTIONS)}; use one of them")
+
+    def __str__(self) -> str:
+        return "P" if self.op == "sum" else f"P({self.op})"
+
+
+SBP = Split | Broadcast | Partial
+NdSbp = tuple[SBP, ...]
+SbpLike = SBP | str | Sequence[SBP | str] | Mapping[str, SBP | str]
+
+S = Split
+B = Broadcast()
+P = Partial()
+
+_TEXT = re.compile(r"S\((-?\d+)\)|S(\d+)|B|P\((sum|max|min)\)|P")
+
+
+def parse_sbp(text: str) -> SBP:
+    """The SBP written as `S0`, `S(0)`, `S(-1)`, `B`, `P`, `P(sum)`, `P(max)` or `P(min)`."""
+    found = _TEXT.fullmatch(text.strip())
+    if found is None:
+        raise PlacementError(f"unknown sbp {text!r}: write S0, S(-1), B, P, P(max) or P(min)")
+    if found[0] == "B":
+        return B
+    if found[0].startswith("S"):
+        return Split(int(found[1] or found[2]))
+    return Partial(found[3] or "sum")
+
+
+def parse_nd_sbp(text: str) -> NdSbp:
+    """The nd-SBP written with commas, as `S0,B`."""
+    return tuple(parse_sbp(part) for part in text.split(","))
+
+
+def nd_sbp(sbp: SbpLike, axes: Sequence[str]) -> NdSbp:
+    """`sbp` in any accepted form as one SBP per mesh axis of `axes`.
+
+    A single SBP fits a one-axis mesh, or is `B`; a mapping names axes, the others are B; text is split at commas.
+    """
+    match sbp:
+        case str():
+            parts = parse_nd_sbp(sbp)
+        case Split() | Broadcast() | Partial():
+            parts = (sbp,)
+        case Mapping():
+            unknown = [name for name in sbp if name not in axes]
+            if unknown:
+                raise PlacementError(f"unknown mesh axis {unknown[0]!r}: the mesh has axes {tuple(axes)}")
+            parts = tuple(_one(sbp.get(name, B)) for name in axes)
+        case Sequence():
+            parts = tuple(_one(part) for part in sbp)
+        case _:
+            raise PlacementError(f"unknown sbp {sbp!r}: pass S(i), B, P, a tuple of them, a dict by axis, or text")
+    if parts == (B,):
+        return (B,) * len(axes)
+    if len(parts) != len(axes):
+        shown = ",".join(map(str, parts))
+        raise PlacementError(
+            f"sbp {shown} has {len(parts)} entries but the mesh has {len(axes)} axes {tuple(axes)}: give one per axis"
+        )
+    return parts
+
+
+def _one(sbp: object) -> SBP:
+    if isinstance(sbp, str):
+        return parse_sbp(sbp)
+    if isinstance(sbp, Split | Broadcast | Partial):
+        return sbp
+    raise PlacementError(f"unknown sbp {sbp!r}: pass S(i), B, P or their text")
+
+
+def normalize(sbp: NdSbp, ndim: int) -> NdSbp:
+    """`sbp` with every split dimension counted from 0; PlacementError where one is beyond a tensor of `ndim`."""
+    return tuple(_counted(part, ndim) for part in sbp)
+
+
+def _counted(sbp: SBP, ndim: int) -> SBP:
+    if not isinstance(sbp, Split):
+        return sbp
+    if not -ndim <= sbp.axis < ndim:
+        raise PlacementError(f"S({sbp.axis}) splits a dimension that a tensor with {ndim} dimensions does not have")
+    return sbp if sbp.axis >= 0 else Split(sbp.axis + ndim)
