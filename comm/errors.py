@@ -6,7 +6,12 @@ from flowcore.placement.errors import FlowcoreError
 
 
 class CommError(FlowcoreError, RuntimeError):
-    """A transfer between ranks cannot be done; the text names the rank, the peer and the operation."""
+    """A transfer between ranks cannot be done; the text names the rank, the peer and the operation.
+
+    `failed_rank`: the rank whose failure caused this error, None where no rank failed.
+    """
+
+    failed_rank: int | None = None
 
 
 class DivergenceError(CommError):

@@ -1,0 +1,182 @@
+"""Ranks as threads of one process: a world with real concurrency, without MPI, in which a deadlock is seen at once.
+
+Messages are copied when sent, so sending never waits. One lock guards everything: what is in flight, and what every
+rank waits for. Whenever a rank begins to wait, ends or fails, the ranks that can no longer go on are told (`waiting`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flowcore.comm.errors import CommError, HangError
+from flowcore.comm.transport import Array, Buffers, Log
+from flowcore.comm.waiting import TAIL, Ended, Failed, State, Waiting, explain, first_difference, hopeless, ranks_text
+
+
+@dataclass
+class _Meeting:
+    """Ranks that gather: who has come, with which digest, log and value."""
+
+    arrived: dict[int, tuple[int, Log, Any]] = field(default_factory=dict)
+    outcome: CommError | list[Any] | None = None
+
+
+class ThreadWorld:
+    """`size` ranks that live as threads; `timeout`: seconds that a rank waits for peers that are still running."""
+
+    def __init__(self, size: int, timeout: float = 60) -> None:
+        self.size, self.timeout = size, timeout
+        self._lock = threading.Lock()
+        self._wake = [threading.Condition(self._lock) for _ in range(size)]
+        self._states: dict[int, State] = dict.fromkeys(range(size))
+        self._lost: dict[int, CommError] = {}
+        self._mail: dict[tuple[int, int], deque[Array]] = {}
+        self._meetings: dict[tuple[int, ...], _Meeting] = {}
+
+    def transport(self, rank: int) -> ThreadTransport:
+        """The world as `rank` sees it."""
+        return ThreadTransport(self, rank)
+
+    def fail(self, rank: int, exception: BaseException) -> None:
+        """`rank` failed: ranks that need it raise CommError with its exception."""
+        self._settle(rank, Failed(f"{type(exception).__name__}: {exception}"))
+
+    def end(self, rank: int) -> None:
+        """`rank` ended its program: ranks that need it raise DivergenceError."""
+        self._settle(rank, Ended())
+
+    def send(self, rank: int, peer: int, array: Array) -> None:
+        """Put a copy of `array` on its way."""
+        with self._lock:
+            self._mail.setdefault((rank, peer), deque()).append(np.array(array, copy=True))
+            state = self._states[peer]
+            if isinstance(state, Waiting) and state.what == "a receive" and rank in state.peers:
+                self._go(peer)
+
+    def receive(self, rank: int, peer: int, into: Array) -> None:
+        """Wait for the next message of `peer` and copy it into `into`."""
+        with self._lock:
+            mail = self._mail.setdefault((peer, rank), deque())
+            self._wait(rank, lambda: bool(mail), lambda: Waiting("a receive", frozenset((peer,))))
+            given = mail.popleft()
+        if given.nbytes != into.nbytes:
+            raise CommError(f"rank {rank} expected {into.nbytes} bytes from rank {peer}, which sent {given.nbytes}")
+        into[...] = given.reshape(-1).view(into.dtype).reshape(into.shape)
+
+    def gather(self, rank: int, ranks: tuple[int, ...], digest: int, log: Log, value: Any = None) -> list[Any]:
+        """Wait until all of `ranks` are here with one digest; what each brought, in their order."""
+        with self._lock:
+            meeting = self._meetings.setdefault(ranks, _Meeting())
+            meeting.arrived[rank] = (digest, log, value)
+            if len(meeting.arrived) == len(ranks):
+                del self._meetings[ranks]
+                meeting.outcome = _outcome(ranks, meeting)
+                for other in ranks:
+                    self._go(other)
+
+            def waiting() -> Waiting:
+                missing = frozenset(ranks) - frozenset(meeting.arrived)
+                return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]))
+
+            self._wait(rank, lambda: meeting.outcome is not None, waiting)
+        if isinstance(meeting.outcome, CommError):
+            raise type(meeting.outcome)(*meeting.outcome.args)
+        assert meeting.outcome is not None
+        return meeting.outcome
+
+    def _wait(self, rank: int, is_done: Callable[[], bool], waiting: Callable[[], Waiting]) -> None:
+        """Wait, with the lock held, until `is_done`; raises where that can never be."""
+        if is_done():
+            return
+        self._states[rank] = waiting()
+        self._find_lost()
+        while not is_done():
+            if rank in self._lost:
+                raise self._lost.pop(rank)
+            if not self._wake[rank].wait(self.timeout) and not is_done() and rank not in self._lost:
+                state = waiting()
+                self._states[rank] = None
+                raise HangError(
+                    f"rank {rank} has waited {self.timeout:g} s for {ranks_text(state.peers)} in {state.what}: "
+                    "they still run; raise the timeout if they need longer"
+                )
+            if not is_done() and rank not in self._lost:
+                self._states[rank] = waiting()
+        self._go(rank)
+
+    def _go(self, rank: int) -> None:
+        """`rank` has what it waited for: it runs."""
+        if isinstance(self._states[rank], Waiting):
+            self._states[rank] = None
+        self._lost.pop(rank, None)
+        self._wake[rank].notify()
+
+    def _settle(self, rank: int, state: State) -> None:
+        with self._lock:
+            if not isinstance(self._states[rank], Failed):
+                self._states[rank] = state
+            self._find_lost()
+
+    def _find_lost(self) -> None:
+        """Tell the ranks that can never go on why."""
+        states = {rank: self._current(rank, state) for rank, state in self._states.items()}
+        lost = sorted(hopeless(states))
+        for rank in lost:
+            if rank not in self._lost:
+                self._lost[rank] = explain(rank, states)
+                self._wake[rank].notify()
+
+    def _current(self, rank: int, state: State) -> State:
+        """A waiting rank with the peers that are missing now, not when it began to wait."""
+        if isinstance(state, Waiting):
+            for meeting in self._meetings.values():
+                if rank in meeting.arrived and state.what != "a receive":
+                    return Waiting(state.what, state.peers - frozenset(meeting.arrived), state.tail)
+        return state
+
+
+def _outcome(ranks: tuple[int, ...], meeting: _Meeting) -> CommError | list[Any]:
+    """The values that all brought, or the error of ranks whose digests differ."""
+    if len({digest for digest, _, _ in meeting.arrived.values()}) > 1:
+        return first_difference({rank: tuple(meeting.arrived[rank][1]()[-TAIL:]) for rank in ranks})
+    return [meeting.arrived[rank][2] for rank in ranks]
+
+
+class ThreadTransport:
+    """One rank of a ThreadWorld."""
+
+    def __init__(self, world: ThreadWorld, rank: int) -> None:
+        self.world, self.rank, self.size = world, rank, world.size
+
+    def exchange(self, sends: Buffers, receives: Buffers) -> None:
+        """Send copies, then wait for what is to be received."""
+        for peer, array in sends:
+            self.world.send(self.rank, peer, array)
+        for peer, array in receives:
+            self.world.receive(self.rank, peer, array)
+
+    def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
+        """Return when all of `ranks` are here with the same digest."""
+        self.world.gather(self.rank, tuple(ranks), digest, log)
+
+    def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
+        """What every rank gave."""
+        return self.world.gather(self.rank, tuple(ranks), -1, lambda: ("gather_objects",), value)
+
+    def barrier(self, ranks: tuple[int, ...]) -> None:
+        """Return when all of `ranks` are here."""
+        self.world.gather(self.rank, tuple(ranks), -2, lambda: ("barrier",))
+
+    def fail(self, exception: BaseException) -> None:
+        """Tell the other ranks that this one failed."""
+        self.world.fail(self.rank, exception)
+
+    def close(self) -> None:
+        """End this rank's program."""
+        self.world.end(self.rank)

@@ -1,0 +1,123 @@
+"""What ranks wait for → who can never go on, and why, as an error.
+
+A rank is running, or it waits for a set of others, or it ended, or it failed. A waiting rank may still go on if every
+rank it waits for may; a running rank may. Starting from the running ranks this grows to all that have hope; the rest
+wait for ever: for a rank that ended or failed, or in a circle. Nothing else makes a rank hopeless, so a slow peer is
+never mistaken for a lost one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowcore.comm.errors import CommError, DivergenceError
+
+TAIL = 48
+"""Lines of a rank's log that an error may need."""
+
+REMEDY = "all ranks must run the same operations in the same order"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A rank that waits for `peers`; `what` says in which operation, `tail` the last lines of its log."""
+
+    what: str
+    peers: frozenset[int]
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A rank whose program ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A rank whose program raised; `text`: the exception in one line."""
+
+    text: str
+
+
+State = Waiting | Ended | Failed | None
+"""None: the rank runs."""
+
+
+def hopeless(states: Mapping[int, State]) -> set[int]:
+    """The waiting ranks that can never go on."""
+    hopeful = {rank for rank, state in states.items() if state is None}
+    waiting = {rank: state for rank, state in states.items() if isinstance(state, Waiting)}
+    grew = True
+    while grew:
+        more = {rank for rank, state in waiting.items() if rank not in hopeful and state.peers <= hopeful}
+        grew = bool(more)
+        hopeful |= more
+    return set(waiting) - hopeful
+
+
+def explain(rank: int, states: Mapping[int, State]) -> CommError:
+    """Why `rank`, one of the hopeless, can never go on: the error it raises."""
+    lost = hopeless(states)
+    reached: list[int] = []
+    queue = [rank]
+    while queue:
+        at = queue.pop(0)
+        state = states[at]
+        if at in reached or not (isinstance(state, Ended | Failed) or at in lost):
+            continue
+        reached.append(at)
+        if isinstance(state, Waiting):
+            queue += sorted(state.peers)
+    lines = [_sentence(at, states[at]) for at in sorted(reached)]
+    for at in reached:
+        state = states[at]
+        if isinstance(state, Failed):
+            error = CommError(f"rank {at} failed: {state.text}; rank {rank} {_doing(states[rank])} and cannot go on")
+            error.failed_rank = at
+            return error
+    return DivergenceError("; ".join(lines) + f": {REMEDY}")
+
+
+def _sentence(rank: int, state: State) -> str:
+    return f"rank {rank} has ended its program" if isinstance(state, Ended) else f"rank {rank} {_doing(state)}"
+
+
+def _doing(state: State) -> str:
+    if not isinstance(state, Waiting):
+        return "runs"
+    where = f" at '{state.tail[-1]}'" if state.tail else ""
+    return f"waits for {ranks_text(state.peers)} in {state.what}{where}"
+
+
+def ranks_text(ranks: Sequence[int] | frozenset[int]) -> str:
+    """`rank 3`, or `ranks 0, 1, 4`."""
+    ordered = sorted(ranks)
+    return f"rank{'s' * (len(ordered) > 1)} {', '.join(map(str, ordered))}"
+
+
+def first_difference(logs: Mapping[int, Sequence[str]]) -> DivergenceError:
+    """The error for ranks whose digests differ: the first line on which their logs differ, and who says what.
+
+    A line begins with its position in the program; a log without positions stands for any line; lines that a log no longer holds are not compared.
+    """
+    numbered = {rank: {_position(line): line for line in log if _position(line) >= 0} for rank, log in logs.items()}
+    start = max((min(lines) for lines in numbered.values() if lines), default=0)
+    positions = sorted({position for lines in numbered.values() for position in lines if position >= start})
+    for position in positions or (0,):
+        said: dict[str, list[int]] = {}
+        for rank, lines in numbered.items():
+            other = "nothing" if lines or not logs[rank] else logs[rank][-1]
+            said.setdefault(lines.get(position, other), []).append(rank)
+        if len(said) > 1:
+            parts = [f"{ranks_text(ranks)} say{'s' * (len(ranks) == 1)} '{line}'" for line, ranks in said.items()]
+            return DivergenceError(f"ranks do different things: {', '.join(parts)}: {REMEDY}")
+    return DivergenceError(
+        f"{ranks_text(tuple(logs))} are about to do different things, before what their logs remember: {REMEDY}"
+    )
+
+
+def _position(line: str) -> int:
+    """The number a line of a log begins with, -1 without one."""
+    first = line.split(" ", 1)[0]
+    return int(first) if first.isdigit() else -1
