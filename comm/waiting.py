@@ -21,11 +21,15 @@ REMEDY = "all ranks must run the same operations in the same order"
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A rank that waits for `peers`; `what` says in which operation, `tail` the last lines of its log."""
+    """A rank that waits for `peers`; `what` says in which operation, `tail` the last lines of its log.
+
+    `group`: the ranks of the meeting it waits in, empty where it waits for a message.
+    """
 
     what: str
     peers: frozenset[int]
     tail: tuple[str, ...] = ()
+    group: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ def ranks_text(ranks: Sequence[int] | frozenset[int]) -> str:
 def first_difference(logs: Mapping[int, Sequence[str]]) -> DivergenceError:
     """The error for ranks whose digests differ: the first line on which their logs differ, and who says what.
 
-    A line begins with its position in the program; a log without positions stands for any line; lines that a log no longer holds are not compared.
+    A line begins with its position in the program; a log without positions stands for any line. Lines that some log no
+    longer holds are not compared.
     """
     numbered = {rank: {_position(line): line for line in log if _position(line) >= 0} for rank, log in logs.items()}
     start = max((min(lines) for lines in numbered.values() if lines), default=0)
