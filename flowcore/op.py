@@ -9,6 +9,7 @@ rank's blocks), and tensors (`vjp`, written with flowcore's own functions so tha
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
 from flowcore.placement.layout import Box, Shape, block, box_shape
-from flowcore.placement.sbp import SBP, Partial
+from flowcore.placement.sbp import SBP, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
 
 Array = npt.NDArray[Any]
@@ -29,6 +30,8 @@ Array = npt.NDArray[Any]
 OPS: dict[str, type[Op]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """Public functions by name, for the methods and operators of tensors."""
+
+NON_FINITE = {"inf": math.inf, "nan": math.nan}
 
 F = TypeVar("F", bound=Callable[..., Any])
 O = TypeVar("O", bound="Op")
@@ -178,7 +181,7 @@ class Op:
 
     def signatures(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
         """`rules` without those that no value of these dtypes can have (a sum of booleans, a max of complex)."""
-        return _signatures(self, types, parts)
+        return _signatures(self, types, self.infer(*types), parts)
 
     def flops(self, *types: Type) -> int:
         """Arithmetic operations: one per point of the loop nest, two where letters are contracted."""
@@ -204,13 +207,57 @@ class Op:
 
 
 @lru_cache(maxsize=16384)
-def _signatures(op: Op, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
-    results = op.infer(*types)
+def _signatures(op: Op, types: tuple[Type, ...], results: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
     return tuple(
         signature
         for signature in op.rules(types, parts)
         if all(map(is_valid, (*signature.inputs, *signature.outputs), (*types, *results)))
     )
+
+
+@lru_cache(maxsize=16384)
+def nd_signatures(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[tuple[Signature, ...], ...]:
+    """Every choice of one signature per axis of a mesh of this shape under which `op` may run, all-B first.
+
+    The first axis divides the work into local operators on local blocks; the signatures of the other axes are those
+    that are right for every one of these.
+    """
+    return _expand(op, types, op.infer(*types), mesh)
+
+
+@lru_cache(maxsize=16384)
+def _expand(
+    op: Op, types: tuple[Type, ...], results: tuple[Type, ...], mesh: Shape
+) -> tuple[tuple[Signature, ...], ...]:
+    if not mesh:
+        return ((),)
+    found: list[tuple[Signature, ...]] = []
+    for signature in _signatures(op, types, results, mesh[0]):
+        problems = _local_problems(op, types, results, signature, mesh[0]) if mesh[1:] else [(op, types, results)]
+        first, *others = (_expand(*problem, mesh[1:]) for problem in problems)
+        shared = set(first).intersection(*others)
+        found.extend((signature, *rest) for rest in first if rest in shared)
+    return tuple(found)
+
+
+def _local_problems(
+    op: Op, types: tuple[Type, ...], results: tuple[Type, ...], signature: Signature, parts: int
+) -> list[tuple[Op, tuple[Type, ...], tuple[Type, ...]]]:
+    """The operator and the types of its blocks on the ranks of one axis, one for each distinct choice of types.
+
+    Blocks of one split differ in length at one rank only, its remainder, so few ranks need to be asked.
+    """
+    sbps, values = (*signature.inputs, *signature.outputs), (*types, *results)
+    splits = [(sbp.axis, value) for sbp, value in zip(sbps, values, strict=True) if isinstance(sbp, Split)]
+    ranks = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
+    found = {}
+    for rank in sorted(ranks):
+        blocks = [local_block(value.shape, (parts,), (sbp,), (rank,)) for sbp, value in zip(sbps, values, strict=True)]
+        local = tuple(Type(block.local, value.dtype) for block, value in zip(blocks, values, strict=True))
+        if local not in found:
+            inputs, outputs = blocks[: len(types)], blocks[len(types) :]
+            found[local] = (op.localize(inputs, outputs), local[: len(types)], local[len(types) :])
+    return list(found.values())
 
 
 def is_valid(sbp: SBP, type: Type) -> bool:
@@ -228,7 +275,16 @@ def parse_op(text: str) -> Op:
     call = ast.parse(f"f({attributes.rstrip('}')})", mode="eval").body
     if not isinstance(call, ast.Call):
         raise GraphError(f"cannot read operator {text!r}")
-    return OPS[name](**{item.arg: ast.literal_eval(item.value) for item in call.keywords if item.arg})
+    return OPS[name](
+        **{item.arg: ast.literal_eval(_NonFinite().visit(item.value)) for item in call.keywords if item.arg}
+    )
+
+
+class _NonFinite(ast.NodeTransformer):
+    """The names `inf` and `nan`, as `repr` writes them, are the floats."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(NON_FINITE[node.id]) if node.id in NON_FINITE else node
 
 
 def local_block(shape: Shape, mesh: Shape, sbp: tuple[SBP, ...], at: tuple[int, ...]) -> Block:
