@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 NON_FINITE = {"inf": math.inf, "nan": math.nan}
 
 F = TypeVar("F", bound=Callable[..., Any])
-O = TypeVar("O", bound="Op")
+Kind = TypeVar("Kind", bound="Op")
 
 
 def function(f: F) -> F:
@@ -77,7 +77,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The part `box` of a logical value of `shape` that one rank holds; `first`: it is the first term of a partial value."""
+    """The part `box` of a logical value of `shape` that one rank holds; `first`: the first term of a partial one."""
 
     shape: Shape
     box: Box
@@ -107,7 +107,7 @@ class Sample:
 
 
 @dataclass_transform(frozen_default=True)
-def operator(cls: type[O]) -> type[O]:
+def operator(cls: type[Kind]) -> type[Kind]:
     """Make `cls` a frozen dataclass with a cached hash, and register it under its `name`."""
     made = dataclass(frozen=True)(cls)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.dtypes import float64
+from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor
 

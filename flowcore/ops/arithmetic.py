@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from flowcore.dispatch import apply
-from flowcore.op import Array, function, operator
-from flowcore.ops.elementwise import Elementwise, aligned, floating, sum_to
-from flowcore.ops.unary import floor, log
+from flowcore.op import Array, Sample, function, operator
+from flowcore.ops.cast import aligned, floating
+from flowcore.ops.elementwise import Elementwise, sum_to
+from flowcore.ops.rounding import floor
+from flowcore.ops.selection import where
+from flowcore.ops.unary import log
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
@@ -88,16 +92,20 @@ class Power(Binary):
     """y = a^b."""
 
     name: ClassVar[str] = "power"
-    kinds: ClassVar[str] = "fciu"
-    draws: ClassVar[tuple[str, ...]] = ("positive", "index:4")
+    draws: ClassVar[tuple[str, ...]] = ("positive", "normal")
 
     def kernel(self, a: Array, b: Array) -> Any:
         return np.power(a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        # the logarithm of a base that is not positive is kept out of the product, where it would be nan
-        positive = where(a > 0, a, 1.0)
-        return sum_to(dy * b * power(a, b - 1), a), sum_to(dy * power(a, b) * log(positive), b)
+        # what would be nan is kept out of the products: the logarithm of a base <= 0, and 0 · 0^-1
+        above = where(a > 0, a, 1.0)
+        exponent = where(b == 0, 1.0, b - 1)
+        return sum_to(dy * b * power(a, exponent), a), sum_to(dy * power(a, b) * log(above), b)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return [sample for sample in super().samples() if sample.types[0].dtype.kind == "f"]
 
 
 @operator
@@ -125,47 +133,43 @@ class Remainder(Binary):
         return sum_to(dy, a), sum_to(-dy * floor(a / b), b)
 
 
-@operator
-class Maximum(Binary):
-    """y = max(a, b)."""
-
-    name: ClassVar[str] = "maximum"
-    kinds: ClassVar[str] = "biuf"
-    algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("max",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.maximum(a, b)
-
-    def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        return _chosen(dy, a, b, a > b)
+@function
+def add(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a + b, elementwise, with broadcasting."""
+    return apply(Add(), *aligned(a, b))
 
 
-@operator
-class Minimum(Binary):
-    """y = min(a, b)."""
-
-    name: ClassVar[str] = "minimum"
-    kinds: ClassVar[str] = "biuf"
-    algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("min",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.minimum(a, b)
-
-    def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        return _chosen(dy, a, b, a < b)
+@function
+def subtract(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a - b, elementwise, with broadcasting."""
+    return apply(Subtract(), *aligned(a, b))
 
 
-def _chosen(dy: Tensor, a: Tensor, b: Tensor, first: Tensor) -> Pair:
-    """`dy` to the operand that was chosen, half to each where they are equal."""
-    share = first.astype(dy.dtype) + (a == b).astype(dy.dtype) * 0.5
-    return sum_to(dy * share, a), sum_to(dy * (1 - share), b)
+@function
+def multiply(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a b, elementwise, with broadcasting."""
+    return apply(Multiply(), *aligned(a, b))
 
 
-@operator
-class Where(Elementwise):
-    """y = a where the condition holds, else b."""
+@function
+def divide(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a / b, elementwise, with broadcasting; of integers in float32."""
+    return apply(Divide(), *floating(a, b))
 
-    name: ClassVar[str] = "where"
-    kinds: ClassVar[str] = "biufc"
-    draws: ClassVar[tuple[str, ...]] = ("bool", "normal", "normal")
-    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({1, 2}),), selects=(frozenset({1, 2}),), monotone=(0, 1, 1))
+
+@function
+def power(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a^b, elementwise, with broadcasting."""
+    return apply(Power(), *aligned(a, b))
+
+
+@function
+def floor_divide(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """⌊a / b⌋, elementwise, with broadcasting."""
+    return apply(FloorDivide(), *aligned(a, b))
+
+
+@function
+def remainder(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a - b ⌊a / b⌋, elementwise, with broadcasting; it has the sign of b."""
+    return apply(Remainder(), *aligned(a, b))

@@ -15,7 +15,8 @@ import numpy as np
 from flowcore.dispatch import apply
 from flowcore.dtypes import float16
 from flowcore.op import Array, function, operator
-from flowcore.ops.elementwise import Elementwise, floating
+from flowcore.ops.cast import floating
+from flowcore.ops.elementwise import Elementwise
 from flowcore.ops.unary import RISING, exp, square
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike

@@ -8,53 +8,13 @@ import numpy as np
 
 from flowcore.dispatch import apply, operands
 from flowcore.op import Array, function, operator
-from flowcore.ops.elementwise import Elementwise, floating
+from flowcore.ops.cast import floating
+from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
 RISING = Algebra(monotone=(1,))
 IN_DOMAIN = (("P(min)->P(min)", "a least term in the domain has every term in it, a greatest has not: of no use"),)
-
-
-@operator
-class Negative(Elementwise):
-    """y = -x."""
-
-    name: ClassVar[str] = "negative"
-    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}),), monotone=(-1,))
-    wraps: ClassVar[bool] = True
-
-    def kernel(self, x: Array) -> Any:
-        return np.negative(x)
-
-    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return -dy
-
-
-@operator
-class Abs(Elementwise):
-    """y = |x|."""
-
-    name: ClassVar[str] = "abs"
-    kinds: ClassVar[str] = "iuf"
-
-    def kernel(self, x: Array) -> Any:
-        return np.abs(x)
-
-    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * sign(x)
-
-
-@operator
-class Sign(Elementwise):
-    """y = -1, 0 or 1, as x is negative, zero or positive."""
-
-    name: ClassVar[str] = "sign"
-    kinds: ClassVar[str] = "iuf"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.sign(x)
 
 
 @operator
@@ -178,60 +138,6 @@ class Cos(Elementwise):
         return -dy * sin(x)
 
 
-@operator
-class Floor(Elementwise):
-    """y = the greatest integer that is not above x."""
-
-    name: ClassVar[str] = "floor"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.floor(x)
-
-
-@operator
-class Ceil(Elementwise):
-    """y = the least integer that is not below x."""
-
-    name: ClassVar[str] = "ceil"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.ceil(x)
-
-
-@operator
-class Round(Elementwise):
-    """y = the integer nearest to x, the even one of two."""
-
-    name: ClassVar[str] = "round"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.rint(x)
-
-
-@function
-def negative(x: TensorLike, /) -> Tensor:
-    """-x, elementwise."""
-    return apply(Negative(), *operands(x))
-
-
-@function
-def abs(x: TensorLike, /) -> Tensor:
-    """|x|, elementwise."""
-    return apply(Abs(), *operands(x))
-
-
-@function
-def sign(x: TensorLike, /) -> Tensor:
-    """-1, 0 or 1, as each element is negative, zero or positive."""
-    return apply(Sign(), *operands(x))
-
-
 @function
 def exp(x: TensorLike, /) -> Tensor:
     """e^x, elementwise."""
@@ -281,31 +187,7 @@ def cos(x: TensorLike, /) -> Tensor:
 
 
 @function
-def floor(x: TensorLike, /) -> Tensor:
-    """Rounded down, elementwise."""
-    return _rounded(Floor(), x)
-
-
-@function
-def ceil(x: TensorLike, /) -> Tensor:
-    """Rounded up, elementwise."""
-    return _rounded(Ceil(), x)
-
-
-@function
-def round(x: TensorLike, /) -> Tensor:
-    """Rounded to the nearest integer, the even one of two, elementwise."""
-    return _rounded(Round(), x)
-
-
-@function
 def square(x: TensorLike, /) -> Tensor:
     """x · x, elementwise."""
     (tensor,) = operands(x)
     return tensor * tensor
-
-
-def _rounded(op: Elementwise, x: TensorLike) -> Tensor:
-    """`op` of floats; integers are rounded already."""
-    (tensor,) = operands(x)
-    return tensor if tensor.dtype.kind in "iu" else apply(op, tensor)

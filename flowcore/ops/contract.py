@@ -1,0 +1,196 @@
+"""Sums of products of two operands: y[…] = Σ a[…] b[…], as matrix products.
+
+Every letter stands in at least two of the three terms, so that the gradient of a contraction is a contraction. The
+letters fall into four groups: batch (in all three), rows (a and y), columns (b and y), summed (a and b); with each
+group as one dimension, the contraction is a batched matrix product of views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowcore.dispatch import apply
+from flowcore.dtypes import bool_, float32, float64, int64
+from flowcore.errors import DTypeError, ShapeError
+from flowcore.op import Array, Op, Sample, Type, function, operator
+from flowcore.ops.axes import axis_of, letters
+from flowcore.ops.cast import aligned, astype
+from flowcore.ops.elementwise import broadcast_shape
+from flowcore.ops.shape import reshape
+from flowcore.placement.layout import Shape
+from flowcore.placement.signature import Algebra, Equation, parse_equation
+from flowcore.tensor import Tensor, TensorLike
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How a contraction is a matrix product: orders of letters, and how many letters each group has.
+
+    `a`, `b`: the axes of the operands in the orders batch, rows, summed and batch, summed, columns; `y`: the axes of
+    the product in the order of the result. `is_plain`: every group but batch has one letter, so that no reshape is due.
+    """
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    y: tuple[int, ...]
+    batch: int
+    rows: int
+    summed: int
+    columns: int
+
+    @property
+    def is_plain(self) -> bool:
+        return self.rows == self.summed == self.columns == 1
+
+
+@lru_cache(maxsize=4096)
+def grouping(equation: Equation) -> Grouping:
+    """The grouping of `equation`."""
+    (a, b), (y,) = equation.inputs, equation.outputs
+    batch = [letter for letter in y if letter in a and letter in b]
+    rows = [letter for letter in a if letter in y and letter not in b]
+    columns = [letter for letter in b if letter in y and letter not in a]
+    summed = [letter for letter in a if letter in b and letter not in y]
+    product = [*batch, *rows, *columns]
+    return Grouping(
+        tuple(a.index(letter) for letter in (*batch, *rows, *summed)),
+        tuple(b.index(letter) for letter in (*batch, *summed, *columns)),
+        tuple(product.index(letter) for letter in y),
+        len(batch), len(rows), len(summed), len(columns),
+    )  # fmt: skip
+
+
+@operator
+class Contract(Op):
+    """y[…] = Σ a[…] b[…] over the letters that y lacks, as in `bmk,kn->bmn`."""
+
+    formula: str
+
+    name: ClassVar[str] = "contract"
+    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}), frozenset({1})), reduction="sum")
+
+    def equation(self, *types: Type) -> Equation:
+        return _parsed(self.formula)
+
+    def infer(self, a: Type, b: Type) -> tuple[Type, ...]:
+        equation = _parsed(self.formula)
+        if a.dtype != b.dtype or a.dtype == bool_:
+            raise DTypeError(f"contract of {a.dtype} and {b.dtype}: takes numbers of one dtype; cast with astype")
+        lengths: dict[str, int] = {}
+        for term, type in zip(equation.inputs, (a, b), strict=True):
+            if len(term) != type.ndim:
+                raise ShapeError(
+                    f"contract {self.formula} of {a.shape} and {b.shape}: {term} names {len(term)} dimensions"
+                )
+            for letter, length in zip(term, type.shape, strict=True):
+                if lengths.setdefault(letter, length) != length:
+                    raise ShapeError(
+                        f"contract {self.formula} of {a.shape} and {b.shape}: {letter} is both {lengths[letter]} and "
+                        f"{length}; both operands need the same length there, transpose or reshape one"
+                    )
+        return (Type(tuple(lengths[letter] for letter in equation.outputs[0]), a.dtype),)
+
+    def kernel(self, a: Array, b: Array) -> Any:
+        group = grouping(_parsed(self.formula))
+        a, b = a.transpose(group.a), b.transpose(group.b)
+        if group.is_plain:
+            return np.matmul(a, b).transpose(group.y)
+        batch = a.shape[: group.batch]
+        rows = a.shape[group.batch : group.batch + group.rows]
+        summed = prod(a.shape[group.batch + group.rows :])
+        columns = b.shape[group.batch + group.summed :]
+        product = np.matmul(a.reshape(*batch, prod(rows), summed), b.reshape(*batch, summed, prod(columns)))
+        return product.reshape(batch + rows + columns).transpose(group.y)
+
+    def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        equation = _parsed(self.formula)
+        (first, second), (result,) = equation.inputs, equation.outputs
+        return contract(f"{result},{second}->{first}", dy, b), contract(f"{first},{result}->{second}", a, dy)
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
+        equation = _parsed(self.formula)
+        new = next(letter for letter in letters(26) if letter not in equation.letters)
+        first, second = (new * flag + term for flag, term in zip(flags, equation.inputs, strict=True))
+        return Contract(f"{first},{second}->{new}{equation.outputs[0]}")
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        cases: tuple[tuple[str, Shape, Shape], ...] = (
+            ("mk,kn->mn", (5, 7), (7, 4)), ("mk,nk->mn", (5, 7), (3, 7)), ("km,kn->nm", (7, 5), (7, 2)),
+            ("bmk,kn->bmn", (2, 5, 4), (4, 3)), ("bmk,bkn->bmn", (2, 5, 4), (2, 4, 3)), ("k,k->", (7,), (7,)),
+            ("m,n->mn", (5,), (7,)), ("mk,k->m", (5, 7), (7,)), ("bhqd,bhkd->bhqk", (2, 3, 5, 4), (2, 3, 2, 4)),
+            ("bmn,bmk->nk", (2, 3, 5), (2, 3, 4)),
+        )  # fmt: skip
+        floats = tuple(Sample(cls(formula), (Type(a, float64), Type(b, float64))) for formula, a, b in cases)
+        others = (Sample(cls("mk,kn->mn"), (Type((5, 7), dtype), Type((7, 4), dtype))) for dtype in (int64, float32))
+        return (*floats, *others)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(formula: str) -> Equation:
+    equation = parse_equation(formula)
+    terms = (*equation.inputs, *equation.outputs)
+    shown = f"contract {formula!r}"
+    if len(equation.inputs) != 2 or len(equation.outputs) != 1 or not all(term.islower() for term in terms if term):
+        raise ShapeError(f"{shown}: write two operands and a result in lower-case letters, as mk,kn->mn")
+    if any(len(set(term)) != len(term) for term in terms):
+        raise ShapeError(f"{shown}: a letter stands twice in one term; give every dimension its own")
+    alone = [letter for letter in equation.letters if sum(letter in term for term in terms) < 2]
+    if alone:
+        raise ShapeError(f"{shown}: {alone[0]} stands in one term only; sum or broadcast that operand first")
+    return equation
+
+
+def contract(formula: str, a: TensorLike, b: TensorLike, /) -> Tensor:
+    """Σ a[…] b[…] over the letters that the result lacks, as in `bmk,kn->bmn`."""
+    return apply(Contract(formula), *aligned(a, b))
+
+
+@function
+def matmul(a: TensorLike, b: TensorLike, /) -> Tensor:
+    """The matrix product of a (…, m, k) and b (…, k, n) with broadcasting of the batch dimensions.
+
+    A one-dimensional operand is a row on the left, a column on the right, and leaves no dimension in the result.
+    """
+    first, second = aligned(a, b)
+    if first.dtype == bool_:
+        return astype(matmul(astype(first, int64), second), bool_)
+    if first.ndim == 0 or second.ndim == 0:
+        raise ShapeError(f"matmul of {first.shape} and {second.shape}: operands need a dimension; use multiply")
+    rows, columns = "m" * (first.ndim > 1), "n" * (second.ndim > 1)
+    cores = (len(rows) + 1, len(columns) + 1)
+    shapes = [x.shape[: x.ndim - core] for x, core in zip((first, second), cores, strict=True)]
+    batch = broadcast_shape("matmul", shapes)
+    (left, a), (right, b) = (_trimmed(x, core, batch) for x, core in zip((first, second), cores, strict=True))
+    return contract(f"{a}{rows}k,{b}k{columns}->{letters(len(batch))}{rows}{columns}", left, right)
+
+
+def _trimmed(x: Tensor, core: int, batch: Shape) -> tuple[Tensor, str]:
+    """`x` without the batch dimensions along which it is broadcast to `batch`, and the letters of those it keeps."""
+    own = x.shape[: x.ndim - core]
+    lead = len(batch) - len(own)
+    kept = [place for place, length in enumerate(own) if length == batch[lead + place]]
+    shape = (*(own[place] for place in kept), *x.shape[x.ndim - core :])
+    return reshape(x, shape), "".join(letters(len(batch))[lead + place] for place in kept)
+
+
+@function
+def tensordot(a: TensorLike, b: TensorLike, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+    """Σ a b over pairs of axes: the last of a with the first of b, or those named for a and for b."""
+    first, second = aligned(a, b)
+    if isinstance(axes, int):
+        axes = (range(first.ndim - axes, first.ndim), range(axes))
+    ours = [axis_of(axis, first.ndim, "tensordot") for axis in axes[0]]
+    theirs = [axis_of(axis, second.ndim, "tensordot") for axis in axes[1]]
+    names = letters(first.ndim + second.ndim)
+    left, right = names[: first.ndim], list(names[first.ndim :])
+    for mine, other in zip(ours, theirs, strict=True):
+        right[other] = left[mine]
+    result = "".join(letter for letter in (*left, *right) if (letter in left) != (letter in right))
+    return contract(f"{left},{''.join(right)}->{result}", first, second)

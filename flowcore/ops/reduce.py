@@ -1,0 +1,224 @@
+"""Reductions over axes: sum, max, min, and what is composed of them.
+
+The primitives drop the reduced dimensions; `keepdims` is a reshape. A rank's block may be empty along a reduced
+dimension: its partial result is then the identity of the reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowcore.dispatch import apply, operands
+from flowcore.dtypes import DType, bool_, float32, float64, int32, int64, is_float, uint64
+from flowcore.errors import DTypeError, ShapeError
+from flowcore.op import Array, Op, Sample, Type, function, operator
+from flowcore.ops.axes import axes_of, letters
+from flowcore.ops.cast import astype, floating
+from flowcore.ops.elementwise import KINDS
+from flowcore.ops.shape import broadcast_to, reshape
+from flowcore.placement.layout import Shape
+from flowcore.placement.signature import Algebra, Equation
+from flowcore.tensor import Tensor, TensorLike
+
+Axis = int | Sequence[int] | None
+SAMPLES: tuple[tuple[Shape, tuple[int, ...]], ...] = (
+    ((5, 7), (0,)), ((5, 7), (1,)), ((3, 5, 4), (0, 2)), ((3, 5, 4), (1,)), ((5, 2), (0, 1)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reduction(Op):
+    """y[kept] = reduce over the letters of `axes` of x[…]; `axes` in order, each once."""
+
+    axes: tuple[int, ...]
+
+    kinds: ClassVar[str] = "biuf"
+
+    def check(self, x: Type) -> None:
+        """DTypeError or ShapeError where `x` cannot be reduced so."""
+        if x.dtype.kind not in self.kinds:
+            accepted = ", ".join(KINDS[kind] for kind in self.kinds)
+            raise DTypeError(f"{self.name} of {x.dtype}: takes {accepted}; cast with astype")
+        axes_of(self.axes, x.ndim, self.name)
+
+    def kept(self, shape: Shape) -> Shape:
+        """The lengths of the dimensions that remain."""
+        return tuple(length for axis, length in enumerate(shape) if axis not in self.axes)
+
+    def with_ones(self, shape: Shape) -> Shape:
+        """`shape` with length 1 along the reduced dimensions."""
+        return tuple(1 if axis in self.axes else length for axis, length in enumerate(shape))
+
+    def equation(self, x: Type) -> Equation:
+        term = letters(x.ndim)
+        return Equation((term,), ("".join(letter for axis, letter in enumerate(term) if axis not in self.axes),))
+
+    def flops(self, *types: Type) -> int:
+        return types[0].size
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
+        return replace(self, axes=tuple(axis + 1 for axis in self.axes))
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        dtypes = [dtype for dtype in (float64, int64, bool_) if dtype.kind in cls.kinds]
+        cases = [(shape, axes, float64) for shape, axes in SAMPLES] + [((5, 7), (0,), dtype) for dtype in dtypes[1:]]
+        return tuple(
+            Sample(cls(axes=axes), (Type(shape, dtype),), ("bool" if dtype == bool_ else "normal",))
+            for shape, axes, dtype in cases
+        )
+
+
+@operator
+class Sum(Reduction):
+    """y[a] = Σ_b x[a,b]; booleans and small integers are summed as 64-bit integers."""
+
+    name: ClassVar[str] = "sum"
+    kinds: ClassVar[str] = "biufc"
+
+    def infer(self, x: Type) -> tuple[Type, ...]:
+        self.check(x)
+        return (Type(self.kept(x.shape), _sum_dtype(x.dtype)),)
+
+    def properties(self, x: Type) -> Algebra:
+        # terms of a narrow integer wrap around where their wider sum does not
+        is_linear = _sum_dtype(x.dtype) == x.dtype
+        return Algebra(linear=(frozenset({0}),) if is_linear else (), reduction="sum")
+
+    def kernel(self, x: Array) -> Any:
+        return np.sum(x, axis=self.axes, dtype=_sum_dtype(x.dtype))
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        return _spread(self, dy, x)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (
+            *super().samples(),
+            Sample(cls((1,)), (Type((5, 7), int32),)),
+            Sample(cls((1,)), (Type((5, 7), float32),)),
+        )
+
+
+class Extremum(Reduction):
+    """y[a] = the greatest or the least of x[a,b] over b."""
+
+    def infer(self, x: Type) -> tuple[Type, ...]:
+        self.check(x)
+        if 0 in [x.shape[axis] for axis in self.axes]:
+            raise ShapeError(f"{self.name} of shape {x.shape} over axes {self.axes}: there is no element; test .size")
+        return (Type(self.kept(x.shape), x.dtype),)
+
+    def properties(self, x: Type) -> Algebra:
+        return Algebra(reduction=self.name)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        """Ties share the gradient equally."""
+        hit = (x == reshape(apply(self, x), self.with_ones(x.shape))).astype(dy.dtype)
+        count = apply(Sum(self.axes), hit)
+        return hit * reshape(dy / count, self.with_ones(x.shape))
+
+
+@operator
+class Max(Extremum):
+    """y[a] = max_b x[a,b]."""
+
+    name: ClassVar[str] = "max"
+
+    def kernel(self, x: Array) -> Any:
+        return _reduced(np.maximum, self, x, lowest(x.dtype))
+
+
+@operator
+class Min(Extremum):
+    """y[a] = min_b x[a,b]."""
+
+    name: ClassVar[str] = "min"
+
+    def kernel(self, x: Array) -> Any:
+        return _reduced(np.minimum, self, x, highest(x.dtype))
+
+
+def _reduced(ufunc: np.ufunc, op: Reduction, x: Array, identity: Any) -> Any:
+    if 0 in [x.shape[axis] for axis in op.axes]:
+        return np.full(op.kept(x.shape), identity, x.dtype)
+    return ufunc.reduce(x, axis=op.axes)
+
+
+def lowest(dtype: DType) -> Any:
+    """The identity of max."""
+    return False if dtype.kind == "b" else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def highest(dtype: DType) -> Any:
+    """The identity of min."""
+    return True if dtype.kind == "b" else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _sum_dtype(dtype: DType) -> DType:
+    return dtype if is_float(dtype) else uint64 if dtype.kind == "u" else int64
+
+
+def _spread(op: Reduction, dy: Tensor, x: Tensor) -> Tensor:
+    """`dy` repeated along the dimensions that `op` reduced."""
+    return broadcast_to(reshape(dy, op.with_ones(x.shape)), x.shape)
+
+
+def _reduce(kind: type[Sum] | type[Max] | type[Min], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
+    (tensor,) = operands(x)
+    op = kind(axes_of(axis, tensor.ndim, kind.name))
+    if not op.axes and (kind is not Sum or _sum_dtype(tensor.dtype) == tensor.dtype):
+        return tensor
+    result = apply(op, tensor)
+    return reshape(result, op.with_ones(tensor.shape)) if keepdims else result
+
+
+@function
+def sum(x: TensorLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """Σ x over `axis` (None: all); booleans and integers are summed as 64-bit integers, or as `dtype`."""
+    (tensor,) = operands(x)
+    return _reduce(Sum, tensor if dtype is None else astype(tensor, dtype), axis, keepdims)
+
+
+@function
+def max(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The greatest element over `axis` (None: all)."""
+    return _reduce(Max, x, axis, keepdims)
+
+
+@function
+def min(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The least element over `axis` (None: all)."""
+    return _reduce(Min, x, axis, keepdims)
+
+
+@function
+def mean(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis` (None: all); of integers in float32."""
+    (tensor,) = floating(x)
+    count = prod(tensor.shape[place] for place in axes_of(axis, tensor.ndim, "mean"))
+    if count == 0:
+        raise ShapeError(f"mean of shape {tensor.shape} over axes {axis}: there is no element; test .size")
+    return _reduce(Sum, tensor, axis, keepdims) * (1 / count)
+
+
+@function
+def any(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether some element over `axis` (None: all) is not zero."""
+    return _truth(Max, x, axis, keepdims)
+
+
+@function
+def all(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether every element over `axis` (None: all) is not zero."""
+    return _truth(Min, x, axis, keepdims)
+
+
+def _truth(kind: type[Max] | type[Min], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
+    (tensor,) = operands(x)
+    return _reduce(kind, astype(tensor, bool_), axis, keepdims)

@@ -1,0 +1,44 @@
+"""Choosing between two operands, element by element."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowcore.dispatch import apply, operands
+from flowcore.dtypes import bool_
+from flowcore.errors import DTypeError
+from flowcore.op import Array, Type, function, operator
+from flowcore.ops.cast import aligned
+from flowcore.ops.elementwise import Elementwise, broadcast_shape, sum_to
+from flowcore.placement.signature import Algebra
+from flowcore.tensor import Tensor, TensorLike
+
+
+@operator
+class Where(Elementwise):
+    """y = a where the condition holds, else b."""
+
+    name: ClassVar[str] = "where"
+    kinds: ClassVar[str] = "biufc"
+    draws: ClassVar[tuple[str, ...]] = ("bool", "normal", "normal")
+    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({1, 2}),), selects=(frozenset({1, 2}),), monotone=(0, 1, 1))
+
+    def infer(self, condition: Type, a: Type, b: Type) -> tuple[Type, ...]:
+        if condition.dtype != bool_:
+            raise DTypeError(f"where with a condition of {condition.dtype}: it must be bool; compare with 0 first")
+        return (Type(broadcast_shape(self.name, [condition.shape, a.shape, b.shape]), self.common((a, b))),)
+
+    def kernel(self, condition: Array, a: Array, b: Array) -> Any:
+        return np.where(condition, a, b)
+
+    def vjp(self, dy: Tensor, condition: Tensor, a: Tensor, b: Tensor) -> Any:
+        return None, sum_to(where(condition, dy, 0), a), sum_to(where(condition, 0, dy), b)
+
+
+@function
+def where(condition: TensorLike, a: TensorLike, b: TensorLike, /) -> Tensor:
+    """a where the condition holds, else b, elementwise, with broadcasting."""
+    first, second = aligned(a, b)
+    return apply(Where(), *operands(condition, first)[:1], first, second)
