@@ -1,0 +1,16 @@
+"""Modules, layers and their functions."""
+
+from flowcore.nn import init as init
+from flowcore.nn.activation_layers import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from flowcore.nn.activations import gelu, log_softmax, relu, sigmoid, silu, softmax
+from flowcore.nn.containers import ModuleList, Sequential
+from flowcore.nn.functions import dropout, embedding, layer_norm, linear
+from flowcore.nn.layers import Dropout, Embedding, LayerNorm, Linear
+from flowcore.nn.losses import cross_entropy, mse_loss
+from flowcore.nn.module import Module, Parameter
+
+__all__ = [
+    "GELU", "Dropout", "Embedding", "LayerNorm", "Linear", "Module", "ModuleList", "Parameter", "ReLU", "Sequential",
+    "SiLU", "Sigmoid", "Softmax", "Tanh", "cross_entropy", "dropout", "embedding", "gelu", "init", "layer_norm",
+    "linear", "log_softmax", "mse_loss", "relu", "sigmoid", "silu", "softmax",
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""The functions behind the layers: parameters are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowcore import random
+from flowcore.errors import DTypeError, FlowcoreError, ShapeError
+from flowcore.ops.gather import take
+from flowcore.ops.selection import where
+from flowcore.ops.unary import sqrt
+from flowcore.tensor import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x · weightᵀ + bias. x: (…, n), weight: (m, n), bias: (m,); y: (…, m)."""
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(f"linear with weight {weight.shape} takes (…, {weight.shape[-1]}), not {x.shape}")
+    y = x @ weight.mT
+    return y if bias is None else y + bias
+
+
+def embedding(indices: Tensor, weight: Tensor) -> Tensor:
+    """The rows of `weight` at `indices`. indices: (…) integers, weight: (n, m); result: (…, m)."""
+    if indices.dtype.kind not in "iu":
+        raise DTypeError(f"embedding of {indices.dtype}: pass row numbers as integers")
+    return take(weight, indices, axis=0)
+
+
+def layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x − mean) / sqrt(var + eps) · weight + bias over the last dimensions, which have lengths `shape`.
+
+    Ba, Kiros and Hinton, arXiv:1607.06450; the variance divides by the number of elements.
+    """
+    last = tuple(shape)
+    if not last or x.shape[-len(last) :] != last:
+        raise ShapeError(f"layer_norm over the last dimensions {last} does not fit shape {x.shape}")
+    axes = tuple(range(x.ndim - len(last), x.ndim))
+    centred = x - x.mean(axis=axes, keepdims=True)
+    variance = (centred * centred).mean(axis=axes, keepdims=True)
+    y = centred / sqrt(variance + eps)
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """x with each element set to 0 with probability `p`, the others divided by 1 − p; x itself unless `training`.
+
+    Which elements depends on the random state and their index only, never on the layout.
+    """
+    if not 0 <= p <= 1:
+        raise FlowcoreError(f"dropout with p={p}: a probability lies between 0 and 1")
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return x * 0
+    kept = random.bernoulli(1 - p, x.shape, placement=x.placement)
+    return where(kept, x * (1 / (1 - p)), 0)

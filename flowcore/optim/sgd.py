@@ -1,0 +1,56 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowcore.errors import FlowcoreError
+from flowcore.optim.optimizer import Optimizer, ParamGroup, ParamsLike, PerDType
+from flowcore.ops.selection import where
+from flowcore.placement.sbp import SbpLike
+from flowcore.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """p ← p − lr · d, with d = g + weight_decay · p, or with momentum μ: b ← μ b + (1 − dampening) d, then d = b.
+
+    nesterov: d = g + μ b. At the first step of a parameter b = d, whatever the dampening. As in PyTorch; momentum
+    after Sutskever et al. (2013).
+    """
+
+    def __init__(
+        self,
+        params: ParamsLike,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        state_sbp: SbpLike | None = None,
+        shard_states: str | None = None,
+    ) -> None:
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise FlowcoreError("nesterov=True needs momentum > 0 and dampening = 0")
+        options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, lr, options, state_sbp, shard_states)
+
+    def update_group(self, group: ParamGroup, active: Sequence[tuple[int, Tensor, Tensor]]) -> None:
+        options = group.options
+        rate, fresh = PerDType(group.rate), None
+        if options["momentum"] and options["dampening"]:
+            fresh = PerDType(where(group.counts > 1, 1 - options["dampening"], 1.0))
+        for index, param, grad in active:
+            direction = grad + param * options["weight_decay"] if options["weight_decay"] else grad
+            if options["momentum"]:
+                share = None if fresh is None else fresh.like(param, index)
+                direction = self._with_momentum(param, direction, share, options["momentum"], options["nesterov"])
+            param.assign(param - direction * rate.like(param))
+
+    def _with_momentum(
+        self, param: Tensor, direction: Tensor, share: Tensor | None, momentum: float, nesterov: bool
+    ) -> Tensor:
+        (held,) = self.state_of(param, "momentum_buffer")
+        buffer = held * momentum + (direction if share is None else direction * share)
+        held.assign(buffer)
+        return direction + buffer * momentum if nesterov else buffer

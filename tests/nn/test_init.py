@@ -1,0 +1,32 @@
+"""Initial values: their distributions, and their limits."""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+import flowcore as fc
+
+CASES = {
+    "xavier_uniform_": sqrt(2 / 700), "xavier_normal_": sqrt(2 / 700), "kaiming_uniform_": sqrt(2 / 300),
+    "kaiming_normal_": sqrt(2 / 300), "normal_": 1.0, "uniform_": sqrt(1 / 12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_initial_weight_has_the_deviation_of_its_formula(name: str) -> None:
+    fc.manual_seed(0)
+    weight = fc.zeros((400, 300))
+    result = getattr(fc.nn.init, name)(weight)
+    assert result is weight
+    values = weight.numpy()
+    assert values.std() == pytest.approx(CASES[name], rel=0.02)
+    assert values.mean() == pytest.approx(0.5 if name == "uniform_" else 0, abs=0.02)
+
+
+def test_constants_fill() -> None:
+    x = fc.zeros((3, 2))
+    assert (fc.nn.init.ones_(x).numpy() == 1).all()
+    assert (fc.nn.init.constant_(x, 2.5).numpy() == np.float32(2.5)).all()
+    with pytest.raises(fc.ShapeError, match="2 dimensions"):
+        fc.nn.init.xavier_uniform_(fc.zeros((3,)))
