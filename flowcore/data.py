@@ -103,7 +103,9 @@ class DataLoader:
             digest = crc32(repr((self.epoch, self.position)).encode(), self.digest)
             what = f"batch {self.position} of epoch {self.epoch} of data {self.digest:#x}"
             world.record(tuple(sorted(placement.ranks)), digest, what)
-        batch = [_tensor(array, rows, layout, world.rank) for array, layout in zip(self.arrays, self.layouts, strict=True)]
+        batch = [
+            _tensor(array, rows, layout, world.rank) for array, layout in zip(self.arrays, self.layouts, strict=True)
+        ]
         return batch[0] if self.is_single else tuple(batch)
 
 
@@ -133,7 +135,9 @@ def _checked(arrays: Sequence[Any]) -> list[Array]:
         found.append(array)
     lengths = [len(array) for array in found]
     if len(set(lengths)) > 1:
-        raise ShapeError(f"the arrays have {', '.join(map(str, lengths))} rows: row i of each is one sample; cut them to fit")
+        raise ShapeError(
+            f"the arrays have {', '.join(map(str, lengths))} rows: row i of each is one sample; cut them to fit"
+        )
     if not lengths[0]:
         raise FlowcoreError("the arrays have no rows: there is nothing to load")
     return found

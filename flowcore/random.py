@@ -63,7 +63,9 @@ def rand(*shape: Shape, dtype: Any = float32, placement: Placement | None = None
     return _drawn(lambda key: draws.uniform(key, _lengths(shape), dtype), placement, sbp)
 
 
-def randn(*shape: Shape, dtype: Any = float32, placement: Placement | None = None, sbp: SbpLike | None = None) -> Tensor:
+def randn(
+    *shape: Shape, dtype: Any = float32, placement: Placement | None = None, sbp: SbpLike | None = None
+) -> Tensor:
     """Normally distributed with mean 0 and variance 1."""
     return _drawn(lambda key: draws.normal(key, _lengths(shape), dtype), placement, sbp)
 

@@ -14,7 +14,7 @@ from flowcore.tensor import Tensor
 
 
 class Linear(Module):
-    """y = x · weightᵀ + bias. weight: (out_features, in_features), bias: (out_features,), both U(±1/sqrt(in_features))."""
+    """y = x · weightᵀ + bias. weight: (out_features, in_features), bias: (out_features,); ±1/sqrt(in_features)."""
 
     bias: Parameter | None
 

@@ -12,7 +12,11 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, ignore_index: int | None = None, label_smoothing: float = 0.0, reduction: str = "mean"
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
 ) -> Tensor:
     """−log softmax(logits)[target], over the last axis of the logits, which may be split.
 

@@ -185,7 +185,9 @@ class Module:
                 f"the state does not fit {type(self).__name__}: missing {missing}, unknown {unknown}; "
                 f"load the state of the same module, or pass strict=False"
             )
-        given = {name: asarray(state[name], placement=_source(state[name], t)) for name, t in named.items() if name in state}
+        given = {
+            name: asarray(state[name], placement=_source(state[name], t)) for name, t in named.items() if name in state
+        }
         for name, new in given.items():
             if new.shape != named[name].shape:
                 raise ShapeError(f"{name} has shape {named[name].shape} but the state gives {new.shape}")
@@ -197,7 +199,9 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"  ({name}): {repr(child).replace(chr(10), chr(10) + '  ')}" for name, child in self.named_children()]
         own = self.describe()
-        return f"{type(self).__name__}({own})" if not lines else "\n".join((f"{type(self).__name__}({own}", *lines, ")"))
+        return (
+            f"{type(self).__name__}({own})" if not lines else "\n".join((f"{type(self).__name__}({own}", *lines, ")"))
+        )
 
     def describe(self) -> str:
         """The options shown between the parentheses of `repr`."""

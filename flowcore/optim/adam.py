@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flowcore.errors import FlowcoreError
 from flowcore.ops.arithmetic import power
 from flowcore.ops.extrema import maximum
 from flowcore.ops.unary import sqrt
-from flowcore.optim.optimizer import Optimizer, ParamGroup, ParamsLike, PerDType
+from flowcore.optim.optimizer import Active, Optimizer, ParamsLike, PerDType
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor
 
@@ -39,30 +40,30 @@ class Adam(Optimizer):
         options = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, lr, options, state_sbp, shard_states)
 
-    def update_group(self, group: ParamGroup, active: Sequence[tuple[int, Tensor, Tensor]]) -> None:
-        (beta1, beta2), decay = group.options["betas"], group.options["weight_decay"]
-        step_size = PerDType(group.rate / (1 - power(beta1, group.counts)))
-        correction = PerDType(sqrt(1 - power(beta2, group.counts)))
-        kept = PerDType(1 - group.rate * decay)
+    def update(self, active: Sequence[Active], rate: Tensor, counts: Tensor, options: Mapping[str, Any]) -> None:
+        (beta1, beta2), decay = options["betas"], options["weight_decay"]
+        step_size = PerDType(rate / (1 - power(beta1, counts)))
+        correction = PerDType(sqrt(1 - power(beta2, counts)))
+        kept = PerDType(1 - rate * decay)
         for index, param, grad in active:
             old: Tensor = param
             if decay and self.is_decay_decoupled:
                 old = param * kept.like(param)
             elif decay:
                 grad = grad + param * decay
-            mean, square = self._moments(group, param, grad)
-            scale = sqrt(square) / correction.like(param, index) + group.options["eps"]
+            mean, square = self._moments(param, grad, options)
+            scale = sqrt(square) / correction.like(param, index) + options["eps"]
             param.assign(old - mean * step_size.like(param, index) / scale)
 
-    def _moments(self, group: ParamGroup, param: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def _moments(self, param: Tensor, grad: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The running mean of the gradient, and that of its square (amsgrad: the greatest so far)."""
-        beta1, beta2 = group.options["betas"]
+        beta1, beta2 = options["betas"]
         held_mean, held_square = self.state_of(param, "exp_avg", "exp_avg_sq")
         mean = held_mean + (grad - held_mean) * (1 - beta1)
         square = held_square * beta2 + grad * grad * (1 - beta2)
         held_mean.assign(mean)
         held_square.assign(square)
-        if not group.options["amsgrad"]:
+        if not options["amsgrad"]:
             return mean, square
         (held_greatest,) = self.state_of(param, "max_exp_avg_sq")
         greatest = maximum(held_greatest, square)
@@ -90,6 +91,4 @@ class AdamW(Adam):
         state_sbp: SbpLike | None = None,
         shard_states: str | None = None,
     ) -> None:
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, state_sbp=state_sbp, shard_states=shard_states
-        )
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, state_sbp=state_sbp, shard_states=shard_states)

@@ -7,11 +7,11 @@ learning rate without a new trace. All other options are numbers; changing one m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowcore.dispatch import asarray
+from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType
 from flowcore.errors import CheckpointError, FlowcoreError, TraceError
 from flowcore.grad import no_grad
@@ -75,8 +75,16 @@ class PerDType:
         return found if index is None else found[index]
 
 
+class Active(NamedTuple):
+    """A parameter that has a gradient, and its number in its group."""
+
+    index: int
+    param: Tensor
+    grad: Tensor
+
+
 class Optimizer:
-    """Changes parameters by their gradients; subclasses define `update_group`.
+    """Changes parameters by their gradients; subclasses define `update`.
 
     lr: the learning rate. params: tensors, or mappings {"params": tensors, …options}, one per group.
     state_sbp: the layout of the state; by default each state lies as its parameter. shard_states: the name of a mesh
@@ -120,13 +128,16 @@ class Optimizer:
             for group in self.param_groups:
                 self._guard(group)
                 grads = [(index, param, param.grad) for index, param in enumerate(group.params)]
-                active = [(index, param, grad) for index, param, grad in grads if grad is not None]
+                active = [Active(index, param, grad) for index, param, grad in grads if grad is not None]
                 if active:
-                    group.advance([index for index, _, _ in active])
-                    self.update_group(group, active)
+                    group.advance([item.index for item in active])
+                for placement in dict.fromkeys(item.param.placement for item in active):
+                    rate, counts = (to_global(value, placement, "B") for value in (group.rate, group.counts))
+                    here = [item for item in active if item.param.placement == placement]
+                    self.update(here, rate, counts, group.options)
 
-    def update_group(self, group: ParamGroup, active: Sequence[tuple[int, Tensor, Tensor]]) -> None:
-        """Update the parameters in `active`: (number in the group, parameter, gradient)."""
+    def update(self, active: Sequence[Active], rate: Tensor, counts: Tensor, options: Mapping[str, Any]) -> None:
+        """Update the parameters in `active`, which lie on one placement, as do `rate` () and `counts` (parameters)."""
         raise NotImplementedError
 
     def zero_grad(self) -> None:
@@ -192,7 +203,7 @@ class Optimizer:
             group.counts.assign(replicated(np.asarray(given["counts"])))
         for number, entries in saved["state"].items():
             param = params[int(number)]
-            for (name, value), held in zip(entries.items(), self.state_of(param, *entries), strict=True):
+            for value, held in zip(entries.values(), self.state_of(param, *entries), strict=True):
                 source = None if isinstance(value, Tensor) else param.placement
                 held.assign(asarray(value, dtype=held.dtype, placement=source))
 
@@ -228,7 +239,9 @@ def _check_fits(
 ) -> None:
     here, there = [len(group.params) for group in groups], [len(group["params"]) for group in given]
     if here != there:
-        raise CheckpointError(f"the state is of groups of {there} parameters, but there are {here}: load the same model's")
+        raise CheckpointError(
+            f"the state is of groups of {there} parameters, but there are {here}: load the same model's"
+        )
     for number, entries in state.items():
         for name, value in entries.items():
             if tuple(value.shape) != params[int(number)].shape:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flowcore.errors import FlowcoreError
-from flowcore.optim.optimizer import Optimizer, ParamGroup, ParamsLike, PerDType
-from flowcore.ops.selection import where
+from flowcore.optim.optimizer import Active, Optimizer, ParamsLike, PerDType
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor
 
@@ -35,17 +35,16 @@ class SGD(Optimizer):
         options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, lr, options, state_sbp, shard_states)
 
-    def update_group(self, group: ParamGroup, active: Sequence[tuple[int, Tensor, Tensor]]) -> None:
-        options = group.options
-        rate, fresh = PerDType(group.rate), None
+    def update(self, active: Sequence[Active], rate: Tensor, counts: Tensor, options: Mapping[str, Any]) -> None:
+        rates, fresh = PerDType(rate), None
         if options["momentum"] and options["dampening"]:
-            fresh = PerDType(where(group.counts > 1, 1 - options["dampening"], 1.0))
+            fresh = PerDType(1 - (counts > 1).astype("float64") * options["dampening"])
         for index, param, grad in active:
             direction = grad + param * options["weight_decay"] if options["weight_decay"] else grad
             if options["momentum"]:
                 share = None if fresh is None else fresh.like(param, index)
                 direction = self._with_momentum(param, direction, share, options["momentum"], options["nesterov"])
-            param.assign(param - direction * rate.like(param))
+            param.assign(param - direction * rates.like(param))
 
     def _with_momentum(
         self, param: Tensor, direction: Tensor, share: Tensor | None, momentum: float, nesterov: bool

@@ -156,7 +156,7 @@ def test_errors_name_the_shapes() -> None:
     with pytest.raises(fc.DTypeError, match="integers"):
         fc.nn.cross_entropy(x, fc.asarray(np.ones(5)))
     with pytest.raises(fc.ShapeError, match="linear with weight"):
-        fc.nn.linear(x, fc.asarray(X))
+        fc.nn.linear(x, fc.asarray(X.T))
     with pytest.raises(fc.ShapeError, match="equal"):
         fc.nn.mse_loss(x, fc.asarray(Y[:3]))
     with pytest.raises(fc.FlowcoreError, match="probability"):
