@@ -116,8 +116,8 @@ def _tensor(array: Array, rows: Array, layout: Layout, rank: int) -> Tensor:
     if rank not in layout.placement:
         return Tensor(value, None)
     (start, stop), *others = layout.box(shape, rank)
-    mine = array[(rows[start:stop], *(slice(low, high) for low, high in others))]
-    return Tensor(value, np.ascontiguousarray(mine, value.type.dtype))
+    block: tuple[Any, ...] = (rows[start:stop], *(slice(low, high) for low, high in others))
+    return Tensor(value, np.ascontiguousarray(array[block], value.type.dtype))
 
 
 def _checked(arrays: Sequence[Any]) -> list[Array]:

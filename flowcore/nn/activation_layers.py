@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowcore.nn import activations
 from flowcore.nn.module import Module
+from flowcore.ops.unary import tanh
 from flowcore.tensor import Tensor
 
 
@@ -42,7 +43,7 @@ class Tanh(Module):
     """tanh."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return activations.tanh(x)
+        return tanh(x)
 
 
 class Softmax(Module):

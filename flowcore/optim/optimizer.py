@@ -78,7 +78,7 @@ class PerDType:
 class Active(NamedTuple):
     """A parameter that has a gradient, and its number in its group."""
 
-    index: int
+    number: int
     param: Tensor
     grad: Tensor
 
@@ -130,7 +130,7 @@ class Optimizer:
                 grads = [(index, param, param.grad) for index, param in enumerate(group.params)]
                 active = [Active(index, param, grad) for index, param, grad in grads if grad is not None]
                 if active:
-                    group.advance([item.index for item in active])
+                    group.advance([item.number for item in active])
                 for placement in dict.fromkeys(item.param.placement for item in active):
                     rate, counts = (to_global(value, placement, "B") for value in (group.rate, group.counts))
                     here = [item for item in active if item.param.placement == placement]

@@ -1,5 +1,6 @@
 """The main example on every mesh of 1, 2, 3, 4 and 6 ranks: the losses of one rank, and its messages."""
 
+import sys
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -22,6 +23,7 @@ def example() -> ModuleType:
     spec = util.spec_from_file_location("digits_example", PATH)
     assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
