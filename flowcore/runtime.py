@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Instruction:
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """What one rank does."""
 
@@ -61,9 +62,14 @@ class Program:
                 _step(instruction, registers, world.transport)
         return [registers[number] for number in self.outputs]
 
-    def __str__(self) -> str:
+    @cached_property
+    def operators(self) -> str:
+        """The operators it applies; kept, because whoever waits for other ranks writes its last operations down."""
         names = [node.op.text() for node in self.graph.nodes if not isinstance(node.op, Boxing)]
         return ", ".join(names) or "to_global"
+
+    def __str__(self) -> str:
+        return self.operators
 
 
 def _step(instruction: Instruction, registers: list[Any], transport: Transport) -> None:
