@@ -52,6 +52,7 @@ class CompiledFunction(Generic[P, R]):
     def __init__(self, function: Callable[P, R], plan: str) -> None:
         self.function = function
         self.mode = plan
+        self.__name__ = "function"
         update_wrapper(self, function)
 
     def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
@@ -119,10 +120,6 @@ class CompiledFunction(Generic[P, R]):
             if implicit:
                 raise PlanError(f"plan='strict' allows no implicit transfer, but needs: {implicit[0]}; add a to_global")
         return graph
-
-    @property
-    def __name__(self) -> str:
-        return getattr(self.function, "__name__", "function")
 
 
 def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:

@@ -25,7 +25,7 @@ DEFAULTS: dict[str, DType] = {"b": bool_, "i": int64, "u": int64, "f": float32, 
 
 def as_dtype(dtype: Any) -> DType:
     """`dtype` (a numpy dtype, its name or a Python type) as a supported dtype."""
-    if dtype in (bool, int, float, complex):
+    if isinstance(dtype, type) and dtype in (bool, int, float, complex):  # numpy's float64 dtype equals float
         return DEFAULTS[np.dtype(dtype).kind]
     try:
         found = np.dtype(dtype)

@@ -4,8 +4,8 @@ from flowcore.comm.errors import CommError, DivergenceError, HangError
 from flowcore.placement.errors import FlowcoreError, PlacementError
 
 __all__ = [
-    "CommError", "DTypeError", "DivergenceError", "FlowcoreError", "GradError", "GraphError", "HangError",
-    "MemoryLimitError", "PlacementError", "PlanError", "ShapeError", "TraceError",
+    "CheckpointError", "CommError", "DTypeError", "DivergenceError", "FlowcoreError", "GradError", "GraphError",
+    "HangError", "MemoryLimitError", "PlacementError", "PlanError", "ShapeError", "TraceError",
 ]  # fmt: skip
 
 
@@ -35,3 +35,7 @@ class PlanError(FlowcoreError):
 
 class MemoryLimitError(PlanError):
     """No plan fits the memory limit."""
+
+
+class CheckpointError(FlowcoreError):
+    """A saved state does not fit what it is loaded into."""
