@@ -28,7 +28,7 @@ def as_dtype(dtype: Any) -> DType:
     if isinstance(dtype, type) and dtype in (bool, int, float, complex):  # numpy's float64 dtype equals float
         return DEFAULTS[np.dtype(dtype).kind]
     try:
-        found = np.dtype(dtype)
+        found: DType = np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}") from None
     if found not in ALL:
