@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,14 @@ FIRST, SECOND, BOTH = frozenset({0}), frozenset({1}), frozenset({0, 1})
 Pair = tuple[Tensor | None, Tensor | None]
 
 
+def _unbounded(signatures: str) -> tuple[tuple[str, str], ...]:
+    """Why these, and their mirror images in max and min, are not declared."""
+    swapped = {"max": "min", "min": "max"}
+    mirrored = re.sub("max|min", lambda found: swapped[found[0]], signatures)
+    reason = "a rank without elements holds the infinite identity, and inf - inf is nan"
+    return tuple((text, reason) for text in (*signatures.split(), *mirrored.split()))
+
+
 class Binary(Elementwise):
     """y = f(a, b)."""
 
@@ -32,8 +41,8 @@ class Add(Binary):
     """y = a + b."""
 
     name: ClassVar[str] = "add"
-    algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,), monotone=(1, 1))
-    wraps: ClassVar[bool] = True
+    algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
+    excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(max)")
 
     def kernel(self, a: Array, b: Array) -> Any:
         return np.add(a, b)
@@ -47,8 +56,8 @@ class Subtract(Binary):
     """y = a - b."""
 
     name: ClassVar[str] = "subtract"
-    algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,), monotone=(1, -1))
-    wraps: ClassVar[bool] = True
+    algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
+    excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(min)")
 
     def kernel(self, a: Array, b: Array) -> Any:
         return np.subtract(a, b)

@@ -19,6 +19,8 @@ from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+INFINITE = (("P(max)->P(max)", "the identity -inf as an integer is whatever the machine makes of it"),)
+
 
 @operator
 class Cast(Elementwise):
@@ -65,9 +67,13 @@ class Cast(Elementwise):
             ("int64", "float64"), ("int64", "int32"), ("int32", "int64"), ("int64", "bool"), ("bool", "float32"),
             ("bool", "int64"), ("float64", "bool"),
         )  # fmt: skip
-        draws = {"b": "bool", "f": "normal", "i": "normal"}
         return tuple(
-            Sample(cls(target), (Type((5, 7), np.dtype(source)),), (draws[np.dtype(source).kind],))
+            Sample(
+                cls(target),
+                (Type((5, 7), np.dtype(source)),),
+                ("index:3" if (source, target) == ("float64", "bool") else "normal",),
+                INFINITE,
+            )
             for source, target in pairs
         )
 

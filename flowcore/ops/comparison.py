@@ -25,7 +25,7 @@ ACROSS_RANKS = tuple(
 class Comparison(Elementwise):
     """y = a ? b."""
 
-    kinds: ClassVar[str] = "biuf"
+    kinds: ClassVar[str] = "iuf"
     result: ClassVar[DType | None] = bool_
     draws: ClassVar[tuple[str, ...]] = ("index:3", "index:3")
 
@@ -51,7 +51,7 @@ class Equal(Comparison):
     """y = [a = b]."""
 
     name: ClassVar[str] = "equal"
-    kinds: ClassVar[str] = "biufc"
+    kinds: ClassVar[str] = "iufcb"
 
     def kernel(self, a: Array, b: Array) -> Any:
         return np.equal(a, b)
@@ -62,7 +62,7 @@ class NotEqual(Comparison):
     """y = [a ≠ b]."""
 
     name: ClassVar[str] = "not_equal"
-    kinds: ClassVar[str] = "biufc"
+    kinds: ClassVar[str] = "iufcb"
 
     def kernel(self, a: Array, b: Array) -> Any:
         return np.not_equal(a, b)

@@ -29,6 +29,8 @@ CASES: tuple[tuple[Shape, Shape, int, int], ...] = (
     ((5, 7), (5,), 1, 1), ((3, 7, 2, 5), (3, 4), 2, 1),
 )  # fmt: skip
 
+ONE_INDEX = tuple((f"B,P({op})->P({op})", "with one index no rows meet in a sum") for op in ("max", "min"))
+
 
 def _terms(ndim: int, axis: int, batch: int, places: int) -> tuple[str, str, str]:
     """The letters of a table of `ndim` dimensions, of the indices (`places` beyond the batch) and of the rows."""
@@ -220,7 +222,8 @@ class ScatterAdd(Op):
             table, indices, axis, batch = case
             rows = table[:axis] + indices[batch:] + table[axis + 1 :]
             drawn = (f"index:{table[axis]}", "normal")
-            return Sample(cls(axis, table[axis], batch), (Type(indices, int64), Type(rows, dtype)), drawn)
+            types = (Type(indices, int64), Type(rows, dtype))
+            return Sample(cls(axis, table[axis], batch), types, drawn, ONE_INDEX if len(indices) == batch else ())
 
         return (*(sample(case, float64) for case in CASES), sample(CASES[0], int64))
 

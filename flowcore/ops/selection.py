@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,9 +11,9 @@ import numpy as np
 from flowcore.dispatch import apply, operands
 from flowcore.dtypes import bool_
 from flowcore.errors import DTypeError
-from flowcore.op import Array, Type, function, operator
+from flowcore.op import Array, Sample, Type, function, operator
 from flowcore.ops.cast import aligned
-from flowcore.ops.elementwise import Elementwise, broadcast_shape, sum_to
+from flowcore.ops.elementwise import Elementwise, broadcast_shape, elementwise_samples, sum_to
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
@@ -35,6 +37,13 @@ class Where(Elementwise):
 
     def vjp(self, dy: Tensor, condition: Tensor, a: Tensor, b: Tensor) -> Any:
         return None, sum_to(where(condition, dy, 0), a), sum_to(where(condition, 0, dy), b)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return tuple(
+            replace(sample, types=(Type(sample.types[0].shape, bool_), *sample.types[1:]))
+            for sample in elementwise_samples(cls())
+        )
 
 
 @function

@@ -15,7 +15,7 @@ import numpy as np
 
 from flowcore.dispatch import apply
 from flowcore.dtypes import bool_, float64
-from flowcore.errors import ShapeError
+from flowcore.errors import GraphError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.shape import MOVES
 from flowcore.placement.layout import Shape, local_range
@@ -71,6 +71,9 @@ class Progression(Op):
             if (low, high) != (0, whole.shape[axis]):
                 starts[axis] += first * self.steps[axis] - low
                 lengths[axis] = last - first
+                ends = (starts[axis], starts[axis] + (last - first - 1) * self.steps[axis])
+                if first < last and not (0 <= min(ends) and max(ends) < high - low):
+                    raise GraphError(f"{self} on blocks {whole} and {part}: one does not hold what the other needs")
         return tuple(starts), tuple(lengths)
 
     def flops(self, *types: Type) -> int:
@@ -118,7 +121,7 @@ class Slice(Progression):
         return x[self.key]
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return apply(Unslice(x.shape, self.starts, self.lengths, self.steps), dy)
+        return apply(Unslice(self.starts, self.lengths, self.steps, x.shape), dy)
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
         return Slice((0, *self.starts), (size, *self.lengths), (1, *self.steps))
@@ -135,9 +138,6 @@ class Unslice(Progression):
     """y[starts + i steps, …] = x[i, …], i < lengths, in a tensor of `shape`; y is zero elsewhere."""
 
     shape: tuple[int, ...]
-    starts: tuple[int, ...]
-    lengths: tuple[int, ...]
-    steps: tuple[int, ...]
 
     name: ClassVar[str] = "unslice"
 
@@ -151,7 +151,7 @@ class Unslice(Progression):
         return self._signatures(self.shape, parts)
 
     def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
-        return Unslice(outputs[0].local, *self.at(outputs[0], inputs[0]), self.steps)
+        return Unslice(*self.at(outputs[0], inputs[0]), self.steps, outputs[0].local)
 
     def kernel(self, x: Array) -> Any:
         y = np.zeros(self.shape, x.dtype)
@@ -162,11 +162,11 @@ class Unslice(Progression):
         return apply(Slice(self.starts, self.lengths, self.steps), dy)
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
-        return Unslice((size, *self.shape), (0, *self.starts), (size, *self.lengths), (1, *self.steps))
+        return Unslice((0, *self.starts), (size, *self.lengths), (1, *self.steps), (size, *self.shape))
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         return tuple(
-            Sample(cls(shape, starts, lengths, steps), (Type(lengths, float64),))
+            Sample(cls(starts, lengths, steps, shape), (Type(lengths, float64),))
             for shape, starts, lengths, steps in CASES
         )
