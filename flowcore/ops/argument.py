@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters
+from flowcore.ops.call import apply
 from flowcore.ops.shape import reshape
 from flowcore.placement.signature import Equation
 from flowcore.tensor import Tensor, TensorLike

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply
 from flowcore.op import Array, Sample, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned, floating
 from flowcore.ops.elementwise import Elementwise, sum_to
 from flowcore.ops.rounding import floor

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import DType, as_dtype, float32, is_float, promote
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
@@ -71,7 +72,7 @@ class Cast(Elementwise):
             Sample(
                 cls(target),
                 (Type((5, 7), np.dtype(source)),),
-                ("index:3" if (source, target) == ("float64", "bool") else "normal",),
+                ("whole" if target == "bool" else "normal",),
                 INFINITE,
             )
             for source, target in pairs

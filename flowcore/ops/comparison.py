@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import DType, bool_
 from flowcore.op import Array, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra

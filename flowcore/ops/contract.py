@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply
 from flowcore.dtypes import bool_, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters
+from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned, astype
 from flowcore.ops.elementwise import broadcast_shape
 from flowcore.ops.shape import reshape

@@ -55,7 +55,7 @@ class Elementwise(Op):
     """How samples draw each operand."""
     excluded: ClassVar[tuple[tuple[str, str], ...]] = ()
 
-    def infer(self, *types: Type) -> tuple[Type, ...]:
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
         dtype = self.common(types)
         return (Type(broadcast_shape(self.name, [type.shape for type in types]), self.result or dtype),)
 
@@ -70,14 +70,14 @@ class Elementwise(Op):
             raise DTypeError(f"{self.name} of {dtype}: takes {accepted}; cast with astype")
         return dtype
 
-    def equation(self, *types: Type) -> Equation:
+    def equation(self, *types: Any, **_: Any) -> Equation:
         return broadcast_equation([type.shape for type in types], max(type.ndim for type in types))
 
-    def properties(self, *types: Type) -> Algebra:
+    def properties(self, *types: Any, **_: Any) -> Algebra:
         wraps = self.wraps and types[0].dtype.kind in "iu"
         return replace(self.algebra, monotone=()) if wraps else self.algebra
 
-    def vjp(self, dy: Tensor, *inputs: Tensor) -> Any:
+    def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         return (None,) * len(inputs)
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:

@@ -7,14 +7,14 @@ with the coefficients of his program CALERF: erf on |x| <= 0.46875, erfc up to 4
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import pi
+from math import pi, sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply
 from flowcore.dtypes import float16
 from flowcore.op import Array, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.cast import floating
 from flowcore.ops.elementwise import Elementwise
 from flowcore.ops.unary import RISING, exp, square
@@ -81,9 +81,10 @@ def erf_array(x: Array) -> Array:
     if far.any():
         inner = size[far]
         inverse = 1 / (inner * inner)
-        tail = (1 / np.sqrt(pi) - inverse * _ratio(ERFC_LARGE, inverse)) / inner
+        tail = (1 / sqrt(pi) - inverse * _ratio(ERFC_LARGE, inverse)) / inner
         result[far] *= 1 - _gaussian(inner) * tail.astype(x.dtype)
-    return result.reshape(x.shape)
+    shaped: Array = result.reshape(x.shape)
+    return shaped
 
 
 def _gaussian(size: Array) -> Array:
@@ -105,7 +106,7 @@ class Erf(Elementwise):
         return erf_array(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * exp(-square(x)) * (2 / pi**0.5)
+        return dy * exp(-square(x)) * (2 / sqrt(pi))
 
 
 @function

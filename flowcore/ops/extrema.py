@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply
 from flowcore.op import Array, function, operator
 from flowcore.ops.arithmetic import Binary, Pair
+from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
 from flowcore.ops.elementwise import sum_to
 from flowcore.placement.signature import Algebra

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
+from flowcore.ops.call import apply
 from flowcore.ops.shape import permute_dims, reshape
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation

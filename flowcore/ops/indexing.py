@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import float32
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import function
 from flowcore.ops.axes import axes_of
+from flowcore.ops.call import apply
 from flowcore.ops.cast import astype
 from flowcore.ops.comparison import equal
 from flowcore.ops.create import arange

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import int64
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
+from flowcore.ops.call import apply
 from flowcore.ops.philox import words_of
 from flowcore.placement.signature import Equation
 from flowcore.tensor import Tensor, TensorLike
@@ -58,4 +59,4 @@ class Permutation(Op):
 
 def permutation(key: TensorLike, length: int) -> Tensor:
     """The numbers below `length` in random order."""
-    return apply(Permutation(length), *operands(key))  # type: ignore[no-any-return]
+    return apply(Permutation(length), *operands(key))

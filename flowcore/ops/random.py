@@ -14,11 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import as_dtype, float32, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
+from flowcore.ops.call import apply
+from flowcore.ops.comparison import less
 from flowcore.ops.philox import words_of
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Equation
@@ -195,4 +197,4 @@ def randint(key: TensorLike, low: int, high: int, shape: Sequence[int], dtype: A
 
 def bernoulli(key: TensorLike, probability: TensorLike, shape: Sequence[int]) -> Tensor:
     """True with `probability`, which broadcasts to `shape`."""
-    return uniform(key, shape) < probability
+    return less(uniform(key, shape), probability)

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import DType, bool_, float32, float64, int32, int64, is_float, uint64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axes_of, letters
+from flowcore.ops.call import apply
 from flowcore.ops.cast import astype, floating
 from flowcore.ops.elementwise import KINDS
 from flowcore.ops.shape import broadcast_to, reshape

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import bool_
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
 from flowcore.ops.elementwise import Elementwise, broadcast_shape, elementwise_samples, sum_to
 from flowcore.placement.signature import Algebra

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axes_of, axis_of, letters
+from flowcore.ops.call import apply
 from flowcore.placement.layout import Shape, local_range
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature

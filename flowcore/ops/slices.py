@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply
 from flowcore.dtypes import bool_, float64
 from flowcore.errors import GraphError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
+from flowcore.ops.call import apply
 from flowcore.ops.shape import MOVES
 from flowcore.placement.layout import Shape, local_range
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Partial, Split
@@ -72,7 +72,7 @@ class Progression(Op):
                 starts[axis] += first * self.steps[axis] - low
                 lengths[axis] = last - first
                 ends = (starts[axis], starts[axis] + (last - first - 1) * self.steps[axis])
-                if first < last and not (0 <= min(ends) and max(ends) < high - low):
+                if first < last and not (min(ends) >= 0 and max(ends) < high - low):
                     raise GraphError(f"{self} on blocks {whole} and {part}: one does not hold what the other needs")
         return tuple(starts), tuple(lengths)
 

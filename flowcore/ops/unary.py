@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import apply, operands
+from flowcore.dispatch import operands
 from flowcore.op import Array, function, operator
+from flowcore.ops.call import apply
 from flowcore.ops.cast import floating
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra

@@ -1,4 +1,4 @@
-"""Simulated ranks: whole values are laid out in blocks, an operator runs on every rank's blocks, results are put together.
+"""Simulated ranks: values are laid out in blocks, an operator runs on every rank's, the results are put together.
 
 A partial value is laid out in any terms whose reduction is the value: sums of integers wrap around, terms of a max may
 be its identity, as a rank with an empty block has it. What is sound must be so for all of these.
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -35,6 +34,8 @@ def draw(type: Type, how: str, random: Random) -> Array:
             value = random.integers(0, int(bound), type.shape)
         case "key", _:
             value = random.integers(0, 2**31, type.shape)
+        case "whole", _:
+            value = random.integers(-3, 4, type.shape)
         case "positive", _:
             value = random.uniform(0.5, 3.0, type.shape)
         case _, "b":
@@ -107,7 +108,7 @@ def lay(value: Array, sbp: NdSbp, mesh: Shape, random: Random) -> list[Array]:
 
 
 def assemble(blocks: Sequence[Array], type: Type, sbp: NdSbp, mesh: Shape, tolerance: float) -> Array | None:
-    """The whole value that the ranks' blocks claim to be; None where a block has not the shape or dtype it must have."""
+    """The whole value that the ranks' blocks claim to be; None where a block has a wrong shape or dtype."""
     if not mesh:
         (held,) = blocks
         return held if held.shape == type.shape and held.dtype == type.dtype else None
@@ -201,7 +202,7 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
     op, types = sample.op, sample.types
     results = op.infer(*types)
     makes = list(product(*map(layouts, results)))
-    alive = {inputs: makes for inputs in product(*map(layouts, types))}
+    alive = dict.fromkeys(product(*map(layouts, types)), makes)
     with np.errstate(all="ignore"):
         for trial in range(TRIALS_OF_FEW if min(result.size for result in results) < FEW else TRIALS):
             random = random_of(sample, parts, trial)
@@ -223,12 +224,12 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
 
 
 def is_implied(signature: Signature, declared: Signature) -> bool:
-    """Whether `signature` follows from `declared` because a replicated value is also a partial max and min of itself."""
+    """Whether `signature` follows from `declared`: a replicated value is also a partial max and min of itself."""
     idempotent = (Partial("max"), Partial("min"))
     inputs = zip(signature.inputs, declared.inputs, strict=True)
     outputs = zip(signature.outputs, declared.outputs, strict=True)
-    return all(have == wants or have == B and wants in idempotent for have, wants in inputs) and all(
-        claims == makes or makes == B and claims in idempotent for claims, makes in outputs
+    return all(have == wants or (have == B and wants in idempotent) for have, wants in inputs) and all(
+        claims == makes or (makes == B and claims in idempotent) for claims, makes in outputs
     )
 
 
