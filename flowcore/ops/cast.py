@@ -88,9 +88,10 @@ def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True) -> Tensor:
 
 
 def aligned(*values: TensorLike) -> tuple[Tensor, ...]:
-    """`values` as tensors of their common dtype."""
+    """`values` as tensors of their common dtype; beside floats, integers and booleans take the floats' dtype."""
     tensors = operands(*values)
-    dtype = promote(*(tensor.dtype for tensor in tensors))
+    dtypes = [tensor.dtype for tensor in tensors]
+    dtype = promote(*([dtype for dtype in dtypes if is_float(dtype)] or dtypes))
     return tuple(tensor if tensor.dtype == dtype else astype(tensor, dtype) for tensor in tensors)
 
 

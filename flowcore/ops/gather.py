@@ -19,6 +19,7 @@ from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
+from flowcore.ops.rows import grouped_sum, pick, positions
 from flowcore.ops.shape import permute_dims, reshape
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
@@ -38,17 +39,6 @@ def _terms(ndim: int, axis: int, batch: int, places: int) -> tuple[str, str, str
     names = "abcdefghijklmnopqrstuvwxyz"
     table, others = names[:ndim], names[ndim : ndim + places]
     return table, table[:batch] + others, table[:axis] + others + table[axis + 1 :]
-
-
-def positions(indices: Array, total: int, name: str) -> Array:
-    """`indices` with negative ones counted from the end of `total` rows; ShapeError where one is out of range."""
-    if indices.size == 0:
-        return indices
-    low, high = indices.min(), indices.max()
-    if low < -total or high >= total:
-        wrong = high if high >= total else low
-        raise ShapeError(f"{name} of index {wrong}: the axis has {total} rows; give indices in {-total}..{total - 1}")
-    return np.where(indices < 0, indices + total, indices) if low < 0 else indices
 
 
 @operator
@@ -95,12 +85,12 @@ class Take(Op):
         total = rows if self.total < 0 else self.total
         places = positions(indices, total, self.name)
         if rows == total:
-            return _pick(table, places, self.axis, self.batch)
+            return pick(table, places, self.axis, self.batch)
         places = places.astype(np.int64) - self.start
         held = (places >= 0) & (places < rows)
         if rows == 0:
             return np.zeros(self.infer(_type(table), _type(indices))[0].shape, table.dtype)
-        picked = _pick(table, np.where(held, places, 0), self.axis, self.batch)
+        picked = pick(table, np.where(held, places, 0), self.axis, self.batch)
         after = table.ndim - self.axis - 1
         before = self.axis - self.batch
         mask = held.reshape(held.shape[: self.batch] + (1,) * before + held.shape[self.batch :] + (1,) * after)
@@ -134,18 +124,6 @@ class Take(Op):
 
 def _type(array: Array) -> Type:
     return Type(array.shape, array.dtype)
-
-
-def _pick(table: Array, places: Array, axis: int, batch: int) -> Array:
-    """`Take` of a whole table by indices in range."""
-    if batch == 0:
-        return np.take(table, places, axis=axis)
-    front = np.moveaxis(table, axis, batch)
-    grid = np.ogrid[tuple(slice(length) for length in table.shape[:batch])]
-    spread = [line.reshape(line.shape + (1,) * (places.ndim - batch)) for line in grid]
-    picked = front[(*spread, places)]
-    # (batch, indices, before, after) -> (batch, before, indices, after)
-    return np.moveaxis(picked, range(places.ndim, places.ndim + axis - batch), range(batch, axis))
 
 
 @operator
@@ -203,7 +181,7 @@ class ScatterAdd(Op):
         values = front.reshape(target.size, prod(rest))
         if not kept.all():
             target, values = target[kept], values[kept]
-        sums = _grouped_sum(target, values, prod(batch) * self.length)
+        sums = grouped_sum(target, values, prod(batch) * self.length)
         return np.moveaxis(sums.reshape(*batch, self.length, *rest), self.batch, self.batch + before)
 
     def vjp(self, dy: Tensor, indices: Tensor, rows: Tensor) -> Any:
@@ -227,17 +205,6 @@ class ScatterAdd(Op):
             return Sample(cls(axis, table[axis], batch), types, drawn, ONE_INDEX if len(indices) == batch else ())
 
         return (*(sample(case, float64) for case in CASES), sample(CASES[0], int64))
-
-
-def _grouped_sum(target: Array, values: Array, length: int) -> Array:
-    """(length, columns): row n is the sum of the rows of `values` whose target is n, in their order."""
-    sums = np.zeros((length, values.shape[1]), values.dtype)
-    if target.size and values.shape[1]:
-        order = np.argsort(target, kind="stable")
-        sorted_target = target[order]
-        first = np.flatnonzero(np.concatenate(([True], sorted_target[1:] != sorted_target[:-1])))
-        sums[sorted_target[first]] = np.add.reduceat(values[order], first, axis=0, dtype=values.dtype)
-    return sums
 
 
 @function

@@ -28,6 +28,7 @@ def getitem(x: TensorLike, key: Any, /) -> Tensor:
     """x[key] for integers, slices, None, `...` and at most one integer tensor, which picks along its dimension."""
     (tensor,) = operands(x)
     items = _without_ellipsis(key if isinstance(key, tuple) else (key,), tensor)
+    _check_together(items)
     spans: list[Span] = []
     shape: list[int] = []
     picked: tuple[int, Any] | None = None
@@ -61,6 +62,13 @@ def _without_ellipsis(items: tuple[Any, ...], tensor: Tensor) -> list[Any]:
         raise ShapeError("an index with several `...`: give at most one")
     place = places[0] if places else len(items)
     return [*items[:place], *[slice(None)] * (tensor.ndim - named), *items[place + 1 :]]
+
+
+def _check_together(items: list[Any]) -> None:
+    """ShapeError where integers stand apart from a tensor: numpy moves the picked dimension to the front then."""
+    places = [place for place, item in enumerate(items) if item is not None and not isinstance(item, slice)]
+    if not all(_is_integer(items[place]) for place in places) and places[-1] - places[0] >= len(places):
+        raise ShapeError("an index with integers apart from a tensor: use the integers first, then the tensor")
 
 
 def _is_integer(item: Any) -> bool:
