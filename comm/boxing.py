@@ -21,16 +21,18 @@ Steps whose messages need more temporary memory than a fixed staging buffer are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from flowcore.comm.choice import reduced_parts, valued_parts
+from flowcore.comm.describe import plan_text
 from flowcore.comm.kinds import kind_of
 from flowcore.comm.reduction import Levels, check_partial, levels_of
 from flowcore.comm.slices import Grid, Integers, Parts, as_boxes, cells, spread
-from flowcore.comm.steps import STAGING, RankStep, Step
+from flowcore.comm.staging import in_rounds, temporary
+from flowcore.comm.steps import RankStep, Step
 from flowcore.placement.cost import received_bytes, staying_axes
 from flowcore.placement.layout import Box, Layout, Shape, box_size
 from flowcore.placement.sbp import Partial
@@ -54,7 +56,7 @@ class BoxingPlan:
     """A change of layout as steps, with its exact traffic. Bytes and messages count between different ranks only.
 
     `bound`: bytes no plan can undercut (without partial axes; with them, the least of reduce-then-send plans).
-    `flops`: reductions of one element, over all ranks. `peak_temporary`: bytes beside both blocks, per rank.
+    `flops`: reductions of one element, over all ranks. `sent`, `received`: bytes per rank.
     """
 
     shape: Shape
@@ -67,11 +69,9 @@ class BoxingPlan:
     parts: Parts
     bytes_moved: int
     bound: int
-    messages: int
     flops: int
     sent: dict[int, int]
     received: dict[int, int]
-    peak_temporary: dict[int, int]
     _ranks: dict[int, RankPlan] = field(default_factory=dict, repr=False)
 
     def for_rank(self, rank: int) -> RankPlan:
@@ -84,6 +84,17 @@ class BoxingPlan:
             plan = self._ranks[rank] = RankPlan(held, needed, _fills(self, rank), steps)
         return plan
 
+    @cached_property
+    def messages(self) -> int:
+        """Messages between different ranks."""
+        return sum(step.traffic(max(self.sent) + 1)[2] for step in self.steps)
+
+    @cached_property
+    def peak_temporary(self) -> dict[int, int]:
+        """The most bytes that each rank needs at once beside its source and target blocks."""
+        needs = [temporary(step, self.levels, max(self.sent) + 1) for step in self.steps]
+        return {rank: max((int(need[rank]) for need in needs), default=0) * self.dtype.itemsize for rank in self.sent}
+
     @property
     def ranks(self) -> tuple[int, ...]:
         """Every rank of the source or the target, in order."""
@@ -91,21 +102,13 @@ class BoxingPlan:
 
     def text(self, limit: int = 64) -> str:
         """The plan in words: a summary, then who sends which box to whom, at most `limit` messages of each step."""
-        ratio = f"{self.bytes_moved / self.bound:.2f} x the bound" if self.bound else "the bound is 0"
-        lines = [
-            f"{self.kind} {self.dtype}{list(self.shape)} {self.source} -> {self.target}",
-            f"  {self.bytes_moved} bytes in {self.messages} messages, {ratio}, {self.flops} flops",
-        ]
-        for number, step in enumerate(self.steps):
-            lines.append(f"  step {number}: {step.kind}" + f" round {step.round + 1}/{step.rounds}" * (step.rounds > 1))
-            lines += _message_lines(step, self.dtype.itemsize, limit)
-        return "\n".join(lines)
+        return plan_text(self, limit)
 
 
 def plan_boxing(shape: Shape, dtype: Any, source: Layout, target: Layout) -> BoxingPlan:
     """The plan that turns a tensor laid out as `source` into `target`; cached.
 
-    PlacementError where a layout splits a dimension the tensor lacks, or is partial in a way `dtype` has no algebra for.
+    PlacementError where a layout splits a dimension the tensor lacks, or partial in a way `dtype` has no algebra for.
     """
     size = source.placement.size * target.placement.size
     return (_plan if size <= 4096 else _large_plan)(tuple(shape), np.dtype(dtype), source, target)
@@ -123,13 +126,12 @@ def _make(shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout) ->
     terms = grids[0].ranks.shape[1]
     parts = (reduced_parts if terms > 1 else valued_parts)(*grids, cells(*grids))
     phases = _reduce_phases(parts) if terms > 1 else (_move_from_holders(parts),)
-    steps = _rounds(phases, dtype.itemsize, world)
-    sent, received, messages, peak = _totals(steps, dtype.itemsize, world)
+    sent, received = _totals(phases, dtype.itemsize, world)
     return BoxingPlan(
-        shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels, steps, parts,
-        int(received.sum()), received_bytes(shape, dtype.itemsize, source, target), messages,
-        int(parts.size.sum()) * (terms - 1),
-        *({rank: int(column[rank]) for rank in ranks} for column in (sent, received, peak)),
+        shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels,
+        in_rounds(phases, levels, dtype.itemsize, world), parts, int(received.sum()),
+        received_bytes(shape, dtype.itemsize, source, target), int(parts.size.sum()) * (terms - 1),
+        {rank: int(sent[rank]) for rank in ranks}, {rank: int(received[rank]) for rank in ranks},
     )  # fmt: skip
 
 
@@ -167,35 +169,13 @@ def _reduce_phases(parts: Parts) -> tuple[Step, ...]:
     return (first, second) if bool((second.source != needers).any()) else (first,)
 
 
-def _rounds(phases: tuple[Step, ...], itemsize: int, world: int) -> tuple[Step, ...]:
-    """The phases in as many rounds as keep every rank's messages in flight within the staging buffer."""
-    staging = max((int(_staging(step, world).max(initial=0)) for step in phases), default=0) * itemsize
-    rounds = -(-staging // STAGING)
-    if rounds <= 1:
-        return phases
-    return tuple(
-        Step(step.kind, step.reads, step.parts, step.source, step.target, step.part, number, rounds)
-        for number in range(rounds)
-        for step in phases
-    )
-
-
-def _staging(step: Step, world: int) -> Integers:
-    """Elements in temporary buffers of every rank: terms received to be reduced."""
-    sent, received, _ = step.traffic(world)
-    return received if step.kind == "reduce" else np.zeros_like(received)
-
-
-def _totals(steps: tuple[Step, ...], itemsize: int, world: int) -> tuple[Integers, Integers, int, Integers]:
-    """(bytes sent, bytes received, messages, peak temporary bytes) over all steps, by rank."""
-    sent, received, peak = np.zeros((3, world), np.int64)
-    messages = 0
-    for step in steps:
-        gave, got, count = step.traffic(world)
-        sent, received, messages = sent + gave, received + got, messages + count
-        if step.kind == "reduce":
-            peak = np.maximum(peak, got)
-    return sent * itemsize, received * itemsize, messages, peak * itemsize
+def _totals(phases: tuple[Step, ...], itemsize: int, world: int) -> tuple[Integers, Integers]:
+    """(bytes sent, bytes received) by rank; the rounds of a phase sum to the phase."""
+    sent, received = np.zeros((2, world), np.int64)
+    for step in phases:
+        gave, got, _ = step.traffic(world)
+        sent, received = sent + gave, received + got
+    return sent * itemsize, received * itemsize
 
 
 def _fills(plan: BoxingPlan, rank: int) -> tuple[tuple[Box, str], ...]:
@@ -220,16 +200,3 @@ def _fills(plan: BoxingPlan, rank: int) -> tuple[tuple[Box, str], ...]:
         return ((box, ops[0][1]),) if box_size(box) else ()
     low, high = parts.bounds(np.array([position for position, _ in ops], np.int64))
     return tuple((part, op) for part, (_, op) in zip(as_boxes(low, high), ops, strict=True))
-
-
-def _message_lines(step: Step, itemsize: int, limit: int) -> list[str]:
-    remote = np.flatnonzero(step.source != step.target)
-    rows = remote[:limit]
-    low, high = step.bounds(rows)
-    lines = []
-    for giver, taker, box in zip(step.source[rows], step.target[rows], as_boxes(low, high), strict=True):
-        where = ", ".join(f"{start}:{stop}" for start, stop in box)
-        lines.append(f"    {giver} -> {taker} [{where}] {box_size(box) * itemsize} bytes")
-    if len(remote) > limit:
-        lines.append(f"    and {len(remote) - limit} more messages")
-    return lines

@@ -7,7 +7,7 @@ from flowcore.placement.sbp import SBP, Broadcast, Partial, Split
 
 
 def kind_of(shape: Shape, source: Layout, target: Layout, moved: int) -> str:
-    """One of none, slice, all_gather, all_to_all, reduce_scatter, all_reduce, broadcast, scatter, gather, send, exchange.
+    """none, slice, all_gather, all_to_all, reduce_scatter, all_reduce, broadcast, scatter, gather, send or exchange.
 
     `none`: every rank keeps its block as it is. `slice`: no byte moves. `exchange`: several of the others at once.
     """

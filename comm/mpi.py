@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowcore.comm.errors import CommError, HangError
+from flowcore.comm.errors import CommError
 from flowcore.comm.transport import Array, Buffers, Log
-from flowcore.comm.waiting import TAIL, Ended, Failed, Waiting, first_difference, ranks_text
+from flowcore.comm.waiting import TAIL, Ended, Failed, Waiting, first_difference, hang, ranks_text
 from flowcore.comm.watch import Watch
 
 if TYPE_CHECKING:
@@ -195,10 +195,7 @@ class MpiTransport:
                 self.watch.inquire(now - start)
                 if now - start > self.timeout:
                     state = waiting()
-                    raise HangError(
-                        f"rank {self.rank} has waited {self.timeout:g} s for {ranks_text(state.peers)} in {state.what}: "
-                        "they still run; raise the timeout if they need longer"
-                    )
+                    raise hang(self.rank, self.timeout, state)
                 time.sleep(pause)
                 pause = min(1.5 * pause, 0.002)
 

@@ -7,7 +7,7 @@ reduction runs from the last axis to the first, in the order of coordinates, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ Levels = tuple[tuple[int, str], ...]
 UFUNCS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
-@lru_cache(maxsize=None)
+@cache
 def identity(op: str, dtype: np.dtype[Any]) -> Any:
     """The element that leaves every other unchanged under `op`."""
     if op == "sum":

@@ -134,7 +134,7 @@ def spread(key: Integers, size: Integers, ways: Integers | int) -> Integers:
     result *= ways
     total_of = np.empty_like(result)
     total_of[order] = np.maximum(total, 1)
-    return np.minimum(result // total_of, np.maximum(np.asarray(ways) - 1, 0))
+    return np.asarray(np.minimum(result // total_of, np.maximum(np.asarray(ways) - 1, 0)))
 
 
 def cut_range(length: Integers, pieces: Integers | int, index: Integers | int) -> tuple[Integers, Integers]:
@@ -151,7 +151,7 @@ def cut_dimension(length: Integers, pieces: Integers | int) -> Integers:
     longest.
     """
     long = length >= 8 * np.asarray(pieces)
-    return np.where(long.any(0), long.argmax(0), length.argmax(0))
+    return np.asarray(np.where(long.any(0), long.argmax(0), length.argmax(0)))
 
 
 def as_boxes(low: Integers, high: Integers) -> list[Box]:

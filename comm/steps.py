@@ -66,7 +66,10 @@ class Step:
 
     def bounds(self, rows: Any) -> tuple[Integers, Integers]:
         """(low, high) of the boxes of `rows`, each [dimension, row]."""
-        low, high = self.parts.bounds(self.part[rows])
+        return self.cut(*self.parts.bounds(self.part[rows]))
+
+    def cut(self, low: Integers, high: Integers) -> tuple[Integers, Integers]:
+        """The piece of boxes (low, high) that moves in this round."""
         if self.rounds > 1 and len(low):
             length = high - low
             dimension = cut_dimension(length, self.rounds)

@@ -14,9 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.comm.errors import CommError, HangError
+from flowcore.comm.errors import CommError
 from flowcore.comm.transport import Array, Buffers, Log
-from flowcore.comm.waiting import TAIL, Ended, Failed, State, Waiting, explain, first_difference, hopeless, ranks_text
+from flowcore.comm.waiting import (
+    TAIL,
+    Ended,
+    Failed,
+    State,
+    Waiting,
+    explain,
+    first_difference,
+    hang,
+    hopeless,
+    ranks_text,
+)
 
 
 @dataclass
@@ -102,10 +113,7 @@ class ThreadWorld:
             if not self._wake[rank].wait(self.timeout) and not is_done() and rank not in self._lost:
                 state = waiting()
                 self._states[rank] = None
-                raise HangError(
-                    f"rank {rank} has waited {self.timeout:g} s for {ranks_text(state.peers)} in {state.what}: "
-                    "they still run; raise the timeout if they need longer"
-                )
+                raise hang(rank, self.timeout, state)
             if not is_done() and rank not in self._lost:
                 self._states[rank] = waiting()
         self._go(rank)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flowcore.comm.errors import CommError, DivergenceError
+from flowcore.comm.errors import CommError, DivergenceError, HangError
 
 TAIL = 48
 """Lines of a rank's log that an error may need."""
@@ -81,6 +81,14 @@ def explain(rank: int, states: Mapping[int, State]) -> CommError:
             error.failed_rank = at
             return error
     return DivergenceError("; ".join(lines) + f": {REMEDY}")
+
+
+def hang(rank: int, seconds: float, state: Waiting) -> HangError:
+    """The error of a rank that waited too long for peers that still run."""
+    return HangError(
+        f"rank {rank} has waited {seconds:g} s for {ranks_text(state.peers)} in {state.what}: "
+        "they still run; raise the timeout if they need longer"
+    )
 
 
 def _sentence(rank: int, state: State) -> str:

@@ -40,15 +40,14 @@ class Walk:
         receives: Buffers = []
         self._landing.clear()
         for receive in step.receives:
-            buffer = None
-            if step.kind == "move":
-                place = _view(self.result, self.mine.needed, receive.box)
-                if place.flags.c_contiguous:
-                    buffer = place
-                else:
-                    buffer = np.empty(place.shape, place.dtype)
-                    self._landing.append((place, buffer))
-            receives.append((receive.peer, np.empty(box_shape(receive.box), self.plan.dtype) if buffer is None else buffer))
+            place = _view(self.result, self.mine.needed, receive.box) if step.kind == "move" else None
+            if place is not None and place.flags.c_contiguous:
+                receives.append((receive.peer, place))
+                continue
+            buffer = np.empty(box_shape(receive.box), self.plan.dtype)
+            receives.append((receive.peer, buffer))
+            if place is not None:
+                self._landing.append((place, buffer))
         self._arrived = [buffer for _, buffer in receives]
         return sends, receives
 
@@ -98,8 +97,9 @@ def simulate(plan: BoxingPlan, blocks: Mapping[int, Array]) -> dict[int, Array]:
 def _view(block: Array | None, held: Box | None, box: Box) -> Array:
     """The part of `block`, which covers `held`, that covers `box`."""
     assert block is not None and held is not None
-    index = tuple(slice(a - origin, b - origin) for (a, b), (origin, _) in zip(box, held, strict=True))
-    return block[(*index, ...)]
+    index = [slice(a - origin, b - origin) for (a, b), (origin, _) in zip(box, held, strict=True)]
+    view: Array = block[(*index, ...)]  # type: ignore[arg-type]  # the stubs know no slices before an ellipsis
+    return view
 
 
 def _checked(plan: BoxingPlan, held: Box | None, rank: int, block: Array | None) -> Array | None:

@@ -25,7 +25,8 @@ def staying_axes(source: Layout, target: Layout) -> frozenset[int]:
     a, b = source.placement, target.placement
     if not source.is_partial or a.ranks != b.ranks or a.shape != b.shape:
         return frozenset()
-    staying, reduced = set(), set()
+    staying: set[int] = set()
+    reduced: set[str] = set()
     for axis, (before, after) in enumerate(zip(source.sbp, target.sbp, strict=True)):
         if isinstance(before, Partial):
             if before == after and reduced <= {before.op}:
@@ -52,13 +53,10 @@ def received_bytes(shape: Shape, itemsize: int, source: Layout, target: Layout) 
 
 
 def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozenset[int], by_rank: bool) -> int:
-    """Σ |cell| over cells that some rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
+    """Σ |cell| over cells that a rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
     a, b = source.placement, target.placement
     same_mesh = a.ranks == b.ranks and a.shape == b.shape
-    group = [axis for axis, part in enumerate(source.sbp) if not isinstance(part, Broadcast) and axis not in
-             _reduced(source, staying)]  # fmt: skip
-    into = [axis for axis, part in enumerate(target.sbp) if not isinstance(part, Broadcast | Partial) or axis in staying]
-    fresh = _reduced(target, staying)
+    group, into, fresh = _grouping(source, staying), _grouping(target, staying), _reduced(target, staying)
     sizes: dict[tuple[Coordinate, Coordinate], int] = {}
     holders: dict[tuple[Coordinate, Coordinate], dict[Coordinate, int]] = {}
     simple, total = by_rank and not fresh, 0
@@ -81,6 +79,13 @@ def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozens
     if simple:
         return total
     return sum(size * (max(holders[cell].values()) if by_rank else 1) for cell, size in sizes.items())
+
+
+def _grouping(layout: Layout, staying: frozenset[int]) -> list[int]:
+    """The axes whose coordinates name a group: split, or staying partial."""
+    return [
+        axis for axis, part in enumerate(layout.sbp) if not isinstance(part, Broadcast | Partial) or axis in staying
+    ]
 
 
 def _reduced(layout: Layout, staying: frozenset[int]) -> list[int]:
