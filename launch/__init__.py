@@ -2,3 +2,6 @@
 
 if __name__ != "flowcore.launch":
     raise ImportError(f"module {__name__!r} is flowcore.launch: import it by its full name")
+
+from flowcore.launch.errors import LaunchError as LaunchError
+from flowcore.launch.session import run as run

@@ -12,7 +12,6 @@ from flowcore.launch.processes import run_processes
 from flowcore.world import World, activate
 
 Result = TypeVar("Result")
-LAST_WORDS_SECONDS = 1.0
 
 
 def run(
@@ -46,7 +45,7 @@ def run_threads(
     fn: Callable[..., Result], ranks: int, timeout: float | None, args: Sequence[Any]
 ) -> tuple[list[Result], dict[int, BaseException]]:
     """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
-    shared = ThreadWorld(ranks)
+    shared = ThreadWorld(ranks) if timeout is None else ThreadWorld(ranks, timeout)
     transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
     failures: dict[int, BaseException] = {}
@@ -64,18 +63,11 @@ def run_threads(
     threads = [threading.Thread(target=live, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(ranks)]
     for thread in threads:
         thread.start()
-    try:
-        stuck = join(threads, timeout)
-    except BaseException as error:  # Ctrl-C in the caller must not leave ranks waiting for each other
-        transports[0].fail(error)
-        raise
+    stuck = join(threads, timeout)
     if failures:
         return [], failures
-    if stuck:
-        hang = HangError(f"ranks {stuck} of {ranks} still run after {timeout} s: give more time or mend the wait")
-        transports[stuck[0]].fail(hang)
-        join(threads, LAST_WORDS_SECONDS)
-        raise hang
+    if stuck:  # those that wait for others give up by themselves; one that computes cannot be ended, only left
+        raise HangError(f"ranks {stuck} of {ranks} still run after {timeout} s: give more time or mend the wait")
     return [results[rank] for rank in range(ranks)], {}
 
 

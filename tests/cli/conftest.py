@@ -1,6 +1,7 @@
 """The `flowcore` command as a subprocess with a time limit."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from flowcore.launch.processes import session_members
+
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
+SECONDS = 30.0
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -25,9 +28,21 @@ def flowcore(tmp_path: Path) -> Command:
 
     def call(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flowcore.launch", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=SECONDS
-        )
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, complaints = process.communicate(timeout=SECONDS)
+            finally:
+                for pid in session_members(process.pid) if process.poll() is None else []:
+                    os.kill(pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(command, process.returncode, output, complaints)
 
     return call
 

@@ -1,0 +1,89 @@
+"""A failure on a rank under real MPI: all ranks end within seconds, the exit code tells, one traceback is shown."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowcore.launch.local import find_launcher
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 5.0
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Script = Callable[[str], Path]
+
+PRELUDE = """
+import flowcore as fc
+from flowcore.world import current
+everyone = tuple(range(fc.world_size()))
+current().transport.barrier(everyone)
+"""
+ONE_FAILS = """
+if fc.rank() == 1:
+    raise ValueError("rank one is unwell")
+current().transport.barrier(everyone)
+"""
+ALL_FAIL = """
+raise ValueError("rank one is unwell")
+"""
+ONE_FAILS_WHILE_OTHERS_COMPUTE = """
+import time
+if fc.rank() == 1:
+    raise ValueError("rank one is unwell")
+time.sleep(30)
+"""
+ONE_LEAVES = """
+import sys
+if fc.rank() == 1:
+    sys.exit(0)
+current().transport.barrier(everyone)
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [ONE_FAILS, ALL_FAIL, ONE_FAILS_WHILE_OTHERS_COMPUTE],
+    ids=["others wait", "all fail alike", "others compute"],
+)
+def test_an_exception_ends_all_ranks_with_one_traceback(text: str, flowcore: Command, script: Script) -> None:
+    start = time.monotonic()
+    ran = flowcore("run", "-n", "3", script(PRELUDE + text))
+    assert time.monotonic() - start < SECONDS
+    assert ran.returncode != 0
+    assert ran.stderr.count("Traceback (most recent call last)") == 1, ran.stderr
+    assert ran.stderr.count("ValueError: rank one is unwell") == 1, ran.stderr
+
+
+def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Command, script: Script) -> None:
+    start = time.monotonic()
+    ran = flowcore("run", "-n", "3", script(PRELUDE + ONE_LEAVES))
+    assert time.monotonic() - start < SECONDS
+    assert ran.returncode != 0
+    assert "DivergenceError" in ran.stderr and "rank 1 has ended its program" in ran.stderr
+
+
+def test_plain_mpirun_ends_as_well(script: Script, tmp_path: Path) -> None:
+    variables = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PYTHONPATH": str(ROOT)}
+    command = [find_launcher().path, "-n", "2", sys.executable, str(script(PRELUDE + ONE_FAILS))]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode != 0
+    assert ran.stderr.count("ValueError: rank one is unwell") == 1, ran.stderr
+
+
+def test_without_a_launcher_a_script_is_a_world_of_one_rank(script: Script, tmp_path: Path) -> None:
+    path = script("import flowcore as fc, sys; print(fc.rank(), fc.world_size(), 'mpi4py.MPI' in sys.modules)")
+    ran = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.stdout.split() == ["0", "1", "False"], ran.stderr
