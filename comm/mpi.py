@@ -117,7 +117,7 @@ class MpiTransport:
 
     def fail(self, exception: BaseException) -> None:
         """Tell the other ranks that this one failed."""
-        self.watch.settle(Failed(f"{type(exception).__name__}: {exception}"))
+        self.watch.settle(Failed.by(exception))
 
     def close(self) -> None:
         """Answer ranks that still wait, until all have ended."""
@@ -136,7 +136,7 @@ class MpiTransport:
         sys.excepthook = self._end_all
 
     def _end_all(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        said = Failed(f"{kind.__name__}: {error}")
+        said = Failed.by(error)
         self.watch.settle(said)
         is_echo = getattr(error, "failed_rank", None) is not None
         deadline = time.monotonic() + (3 if is_echo else 0.5 if self.rank else 0)

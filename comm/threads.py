@@ -56,7 +56,7 @@ class ThreadWorld:
 
     def fail(self, rank: int, exception: BaseException) -> None:
         """`rank` failed: ranks that need it raise CommError with its exception."""
-        self._settle(rank, Failed(f"{type(exception).__name__}: {exception}"))
+        self._settle(rank, Failed.by(exception))
 
     def end(self, rank: int) -> None:
         """`rank` ended its program: ranks that need it raise DivergenceError."""

@@ -39,9 +39,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A rank whose program raised; `text`: the exception in one line."""
+    """A rank whose program raised; `verdict`: what it said of all ranks, where it raised because ranks diverged."""
 
     text: str
+    verdict: str = ""
+
+    @classmethod
+    def by(cls, exception: BaseException) -> Failed:
+        """The state of a rank that raised `exception`."""
+        is_verdict = isinstance(exception, DivergenceError)
+        return cls(f"{type(exception).__name__}: {exception}", str(exception) if is_verdict else "")
 
 
 State = Waiting | Ended | Failed | None
@@ -77,6 +84,8 @@ def explain(rank: int, states: Mapping[int, State]) -> CommError:
     for at in reached:
         state = states[at]
         if isinstance(state, Failed):
+            if state.verdict:
+                return DivergenceError(state.verdict)
             error = CommError(f"rank {at} failed: {state.text}; rank {rank} {_doing(states[rank])} and cannot go on")
             error.failed_rank = at
             return error

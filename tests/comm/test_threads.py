@@ -1,0 +1,89 @@
+"""Ranks as threads: what they exchange arrives, and what cannot go well is told at once, on every rank."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from flowcore.comm.errors import CommError
+from flowcore.comm.solo import SoloTransport
+from flowcore.comm.threads import ThreadWorld
+from flowcore.comm.transport import Transport
+from tests.comm.programs import FAULTS, Program, expected, right_program
+
+
+def run(program: Program, size: int, timeout: float = 20) -> tuple[list[BaseException | None], float]:
+    """What `program` raised on every rank, and the seconds it took."""
+    world = ThreadWorld(size, timeout)
+    raised: list[BaseException | None] = [None] * size
+
+    def live(rank: int) -> None:
+        transport = world.transport(rank)
+        try:
+            program(transport)
+        except BaseException as error:
+            raised[rank] = error
+            transport.fail(error)
+        finally:
+            transport.close()
+
+    start = time.perf_counter()
+    threads = [threading.Thread(target=live, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return raised, time.perf_counter() - start
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_right_program_runs(size: int) -> None:
+    assert run(right_program, size)[0] == [None] * size if size > 1 else True
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("program", FAULTS, ids=lambda program: program.__name__)
+def test_a_fault_is_told_on_every_rank_in_time(program: Program, size: int) -> None:
+    is_slow = program.__name__ == "slow_peer"
+    raised, seconds = run(program, size, timeout=1 if is_slow else 20)
+    for rank in range(size):
+        wanted, error = expected(program, rank), raised[rank]
+        if wanted is None:
+            assert not isinstance(error, CommError)
+        else:
+            assert type(error) is wanted[0]
+            assert wanted[1] in str(error).replace("a receive", "an exchange")
+    assert seconds < (5 if is_slow else 1)
+
+
+def test_a_received_array_is_a_copy() -> None:
+    world = ThreadWorld(2)
+    sent, taken = np.ones(3), np.zeros(3)
+    world.transport(0).exchange([(1, sent)], [])
+    sent[:] = 5
+    world.transport(1).exchange([], [(0, taken)])
+    assert taken.tolist() == [1, 1, 1]
+
+
+def test_a_message_of_another_size_is_an_error() -> None:
+    world = ThreadWorld(2)
+    world.transport(0).exchange([(1, np.ones(3))], [])
+    with pytest.raises(CommError, match="expected 32 bytes from rank 0, which sent 24"):
+        world.transport(1).exchange([], [(0, np.ones(4))])
+
+
+def test_every_transport_keeps_the_protocol() -> None:
+    assert isinstance(ThreadWorld(1).transport(0), Transport)
+    assert isinstance(SoloTransport(), Transport)
+
+
+def test_one_rank_alone_meets_only_itself() -> None:
+    solo = SoloTransport()
+    solo.meet((0,), 5, list)
+    assert solo.gather_objects((0,), "x") == ["x"]
+    with pytest.raises(CommError, match="a world of one rank"):
+        solo.barrier((0, 1))
