@@ -8,10 +8,11 @@ from flowcore.placement.errors import FlowcoreError
 class CommError(FlowcoreError, RuntimeError):
     """A transfer between ranks cannot be done; the text names the rank, the peer and the operation.
 
-    `failed_rank`: the rank whose failure caused this error, None where no rank failed.
+    `failed_rank`: the rank whose failure caused this error, None where no rank failed; `failed_text`: its exception.
     """
 
     failed_rank: int | None = None
+    failed_text: str = ""
 
 
 class DivergenceError(CommError):

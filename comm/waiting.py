@@ -39,14 +39,20 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A rank whose program raised; `verdict`: what it said of all ranks, where it raised because ranks diverged."""
+    """A rank whose program raised; `verdict`: what it said of all ranks, where it raised because ranks diverged.
+
+    `root`: the rank whose failure made it raise, None where it is the first.
+    """
 
     text: str
     verdict: str = ""
+    root: int | None = None
 
     @classmethod
     def by(cls, exception: BaseException) -> Failed:
         """The state of a rank that raised `exception`."""
+        if isinstance(exception, CommError) and exception.failed_rank is not None:
+            return cls(exception.failed_text, root=exception.failed_rank)
         is_verdict = isinstance(exception, DivergenceError)
         return cls(f"{type(exception).__name__}: {exception}", str(exception) if is_verdict else "")
 
@@ -86,8 +92,9 @@ def explain(rank: int, states: Mapping[int, State]) -> CommError:
         if isinstance(state, Failed):
             if state.verdict:
                 return DivergenceError(state.verdict)
-            error = CommError(f"rank {at} failed: {state.text}; rank {rank} {_doing(states[rank])} and cannot go on")
-            error.failed_rank = at
+            root = at if state.root is None else state.root
+            error = CommError(f"rank {root} failed: {state.text}; rank {rank} {_doing(states[rank])} and cannot go on")
+            error.failed_rank, error.failed_text = root, state.text
             return error
     return DivergenceError("; ".join(lines) + f": {REMEDY}")
 

@@ -42,6 +42,18 @@ def test_a_failed_rank_is_named_with_its_exception() -> None:
     assert "rank 2 failed: ValueError: no" in str(error)
 
 
+def test_the_first_failure_is_named_through_the_failures_it_causes() -> None:
+    second = Failed.by(explain(1, {0: waits(1), 1: waits(2), 2: Failed("ValueError: no")}))
+    error = explain(0, {0: waits(1), 1: second, 2: None})
+    assert error.failed_rank == 2
+    assert str(error).startswith("rank 2 failed: ValueError: no; rank 0 waits for rank 1")
+
+
+def test_a_verdict_on_all_ranks_is_the_same_on_all() -> None:
+    verdict = Failed.by(DivergenceError("ranks do different things"))
+    assert str(explain(0, {0: waits(1), 1: verdict})) == "ranks do different things"
+
+
 @pytest.mark.parametrize(
     ("logs", "text"),
     [
