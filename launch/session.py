@@ -25,7 +25,8 @@ def run(
 
     `transport`: "threads" runs the ranks as threads of this process, "mpi" as processes under an MPI launcher; then
     `fn`, `args` and the results travel by pickle. An exception on any rank ends the run on all ranks and is raised
-    here, with its rank in a note and in its attribute `rank`. After `timeout` seconds: HangError.
+    here, with its rank in a note and in its attribute `rank`. After `timeout` seconds: HangError; without one, a slow
+    rank is waited for, and ranks that wait for each other are told so at once.
     """
     if ranks < 1:
         raise LaunchError(f"ranks={ranks}: a world has at least 1 rank")
@@ -45,7 +46,7 @@ def run_threads(
     fn: Callable[..., Result], ranks: int, timeout: float | None, args: Sequence[Any]
 ) -> tuple[list[Result], dict[int, BaseException]]:
     """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
-    shared = ThreadWorld(ranks) if timeout is None else ThreadWorld(ranks, timeout)
+    shared = ThreadWorld(ranks, threading.TIMEOUT_MAX if timeout is None else timeout)
     transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
     failures: dict[int, BaseException] = {}

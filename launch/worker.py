@@ -6,19 +6,20 @@ import sys
 import traceback
 from pathlib import Path
 
-import flowcore as fc
 from flowcore.launch.errors import LaunchError
 from flowcore.launch.processes import ERROR, RESULT, TASK, dump
+from flowcore.world import current
 
 
 def work(folder: Path) -> int:
     """Run the task on this rank; a failure ends the process at once, which makes the launcher end every rank."""
-    rank = fc.rank()
+    world = current()
+    rank = world.rank
     try:
         fn, args, ranks = pickle.loads((folder / TASK).read_bytes())
-        if fc.world_size() != ranks:
+        if world.size != ranks:
             raise LaunchError(
-                f"{ranks} ranks started and a world of {fc.world_size()} found: mpi4py and the launcher belong to "
+                f"{ranks} ranks started and a world of {world.size} found: mpi4py and the launcher belong to "
                 "two installations of MPI; install the 'mpi' extra"
             )
         write_whole(folder / RESULT.format(rank), dump(fn(*args), f"the result of rank {rank}"))

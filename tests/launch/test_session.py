@@ -1,6 +1,7 @@
 """`launch.run`: what every rank returned, and one rank's exception as everybody's end, over both transports."""
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_ranks_that_do_not_end_are_a_hang_error(transport: str) -> None:
     assert time.monotonic() - start < 12
 
 
+def test_threads_that_wait_for_each_other_are_told_at_once() -> None:
+    def live() -> None:
+        current().transport.barrier((0, 1) if fc.rank() == 0 else (0, 1, 2))
+
+    start = time.monotonic()
+    with pytest.raises(fc.DivergenceError, match="all ranks must run the same operations"):
+        run(live, 3)
+    assert time.monotonic() - start < 5
+
+
 @over_both
 def test_a_world_has_at_least_one_rank(transport: str) -> None:
     with pytest.raises(LaunchError, match="at least 1 rank"):
@@ -89,7 +100,7 @@ def test_an_unknown_transport_is_an_error_that_lists_the_known() -> None:
 
 def test_mpi_ranks_are_processes_that_see_this_session_s_modules(capsys: pytest.CaptureFixture[str]) -> None:
     def live() -> int:
-        print("hello")
+        sys.stdout.write("hello\n")
         return os.getpid()
 
     pids = run(live, 2, "mpi", timeout=60)
