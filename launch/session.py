@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
 
 from flowcore.comm.errors import HangError
@@ -12,6 +13,8 @@ from flowcore.launch.processes import run_processes
 from flowcore.world import World, activate
 
 Result = TypeVar("Result")
+LAST_WORDS_SECONDS = 3.0
+"""How long a failure waits for ranks that have not noticed it yet, because they compute."""
 
 
 def run(
@@ -50,6 +53,7 @@ def run_threads(
     transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
     failures: dict[int, BaseException] = {}
+    ended: SimpleQueue[int] = SimpleQueue()
 
     def live(rank: int) -> None:
         try:
@@ -60,24 +64,33 @@ def run_threads(
             transports[rank].fail(error)
         finally:
             transports[rank].close()
+            ended.put(rank)
 
-    threads = [threading.Thread(target=live, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(ranks)]
-    for thread in threads:
-        thread.start()
-    stuck = join(threads, timeout)
+    for rank in range(ranks):
+        threading.Thread(target=live, args=(rank,), name=f"rank {rank}", daemon=True).start()
+    # a rank that waits for others is told of a failure, or gives up by itself; one that computes can only be left
+    running = wait_for_all(ended, ranks, timeout, failures)
     if failures:
-        return [], failures
-    if stuck:  # those that wait for others give up by themselves; one that computes cannot be ended, only left
-        raise HangError(f"ranks {stuck} of {ranks} still run after {timeout} s: give more time or mend the wait")
+        return [], dict(failures)
+    if running:
+        raise HangError(f"ranks {running} of {ranks} still run after {timeout} s: give more time or mend the wait")
     return [results[rank] for rank in range(ranks)], {}
 
 
-def join(threads: Sequence[threading.Thread], timeout: float | None) -> list[int]:
-    """Wait for all threads, at most `timeout` seconds in total; returns the indices of those that still run."""
-    end = None if timeout is None else time.monotonic() + timeout
-    for thread in threads:
-        thread.join(None if end is None else max(0.0, end - time.monotonic()))
-    return [index for index, thread in enumerate(threads) if thread.is_alive()]
+def wait_for_all(
+    ended: SimpleQueue[int], ranks: int, timeout: float | None, failures: dict[int, BaseException]
+) -> list[int]:
+    """Wait until all ranks have ended, at most `timeout` seconds, and not for long after a failure; those that run."""
+    running = set(range(ranks))
+    end = time.monotonic() + (threading.TIMEOUT_MAX / 2 if timeout is None else timeout)
+    while running:
+        try:
+            running.remove(ended.get(timeout=max(0.0, end - time.monotonic())))
+        except Empty:
+            break
+        if failures:
+            end = min(end, time.monotonic() + LAST_WORDS_SECONDS)
+    return sorted(running)
 
 
 def raise_first(failures: dict[int, BaseException], ranks: int) -> NoReturn:

@@ -55,6 +55,19 @@ def test_an_exception_on_one_rank_ends_the_others_and_is_raised_with_its_rank(tr
     assert "raised on rank 2 of 4" in caught.value.__notes__
 
 
+@over_both
+def test_an_exception_does_not_wait_for_a_rank_that_computes(transport: str) -> None:
+    def live() -> None:
+        if fc.rank() == 1:
+            raise ValueError("the second rank is unwell")
+        time.sleep(20)
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="the second rank is unwell"):
+        run(live, 2, transport)
+    assert time.monotonic() - start < 5
+
+
 def test_of_ranks_that_fail_alike_the_lowest_is_named() -> None:
     def live() -> None:
         time.sleep(0.2 / (1 + fc.rank()))
