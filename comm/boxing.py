@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.comm.choice import reduced_parts, valued_parts
+from flowcore.comm.collectives import gathered_counts
 from flowcore.comm.describe import plan_text
 from flowcore.comm.kinds import kind_of
 from flowcore.comm.reduction import Levels, check_partial, levels_of
@@ -94,6 +95,11 @@ class BoxingPlan:
         """The most bytes that each rank needs at once beside its source and target blocks."""
         needs = [temporary(step, self.levels, max(self.sent) + 1) for step in self.steps]
         return {rank: max((int(need[rank]) for need in needs), default=0) * self.dtype.itemsize for rank in self.sent}
+
+    @cached_property
+    def gathered(self) -> tuple[int, ...] | None:
+        """Bytes per source rank where the plan is exactly an all-gather of contiguous slices; else None."""
+        return gathered_counts(self)
 
     @property
     def ranks(self) -> tuple[int, ...]:

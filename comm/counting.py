@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flowcore.comm.transport import Buffers, Log, Transport
+from flowcore.comm.collectives import AllGathers
+from flowcore.comm.transport import Array, Buffers, Log, Transport
 
 
 class CountingTransport:
     """Counts the bytes and messages this rank exchanges with others; all else is the inner transport's."""
 
+    all_gather_v: Callable[[tuple[int, ...], Array, Array, tuple[int, ...]], None]
+    """Only where the inner transport has one."""
+
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
         self.reset()
+        if isinstance(inner, AllGathers):
+            self.all_gather_v = self._all_gather_v
 
     def reset(self) -> None:
         """Start counting from zero."""
@@ -37,6 +44,15 @@ class CountingTransport:
         self.bytes_received += sum(received)
         self.messages_received += len(received)
         self.inner.exchange(sends, receives)
+
+    def _all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
+        """Gather, and count each block that another rank gets as one message."""
+        self.bytes_sent += block.nbytes * (len(ranks) - 1)
+        self.bytes_received += out.nbytes - block.nbytes
+        self.messages_sent += (len(ranks) - 1) * (block.nbytes > 0)
+        self.messages_received += sum(count > 0 for count in counts) - (block.nbytes > 0)
+        assert isinstance(self.inner, AllGathers)
+        self.inner.all_gather_v(ranks, block, out, counts)
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """As the inner transport; not counted."""

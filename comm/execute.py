@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.collectives import collective
 from flowcore.comm.transport import Transport
-from flowcore.comm.walk import Walk
+from flowcore.comm.walk import Walk, check_block
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +21,10 @@ def execute(plan: BoxingPlan, transport: Transport, block: Array | None) -> Arra
     """
     if plan.kind == "none":
         return block
+    if plan.gathered is not None:
+        gathered = collective(plan, transport, check_block(plan, transport.rank, block))
+        if gathered is not None:
+            return gathered
     walk = Walk(plan, transport.rank, block)
     for step in walk.mine.steps:
         sends, receives = walk.post(step)

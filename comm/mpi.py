@@ -87,6 +87,20 @@ class MpiTransport:
         test = self.mpi.Request.Testall
         self._wait(lambda: bool(test(requests)), lambda: Waiting("an exchange", frozenset(peers)), sleeps=False)
 
+    def all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
+        """Fill `out` with the blocks of `ranks` in their order."""
+
+        def waiting() -> Waiting:
+            return Waiting("an all-gather", frozenset(ranks) - {self.rank})
+
+        if len(ranks) == 1:
+            out.reshape(-1)[...] = block.reshape(-1)
+            return
+        group = self._group(ranks, _constant("all_gather"))
+        into = [out.reshape(-1).view(np.uint8), counts, None, self.mpi.BYTE]
+        request = group.Iallgatherv([block.reshape(-1).view(np.uint8), self.mpi.BYTE], into)
+        self._wait(request.Test, waiting, sleeps=False)
+
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""
         ranks = tuple(ranks)

@@ -26,7 +26,7 @@ class Walk:
 
     def __init__(self, plan: BoxingPlan, rank: int, block: Array | None) -> None:
         self.plan, self.mine = plan, plan.for_rank(rank)
-        self.block = _checked(plan, self.mine.held, rank, block)
+        self.block = check_block(plan, rank, block)
         self.result = None if self.mine.needed is None else np.empty(box_shape(self.mine.needed), plan.dtype)
         for box, op in self.mine.fills:
             _view(self.result, self.mine.needed, box)[...] = identity(op, plan.dtype)
@@ -102,8 +102,9 @@ def _view(block: Array | None, held: Box | None, box: Box) -> Array:
     return view
 
 
-def _checked(plan: BoxingPlan, held: Box | None, rank: int, block: Array | None) -> Array | None:
+def check_block(plan: BoxingPlan, rank: int, block: Array | None) -> Array | None:
     """`block` if it is what the source layout says `rank` holds; PlacementError otherwise."""
+    held = plan.for_rank(rank).held
     if held is None:
         return None
     if block is None:

@@ -58,3 +58,12 @@ def test_two_axes_are_right(transport: CountingTransport) -> None:
 def test_a_large_change_in_rounds_is_right(transport: CountingTransport, source: str, target: str) -> None:
     size = transport.size
     check(transport, (1500, 1700), Layout(mesh(size), source), Layout(mesh(size), target), "f8")
+
+
+def test_an_all_gather_of_slices_is_one_collective(transport: CountingTransport) -> None:
+    ranks = list(range(transport.size))
+    for order in (ranks, ranks[::-1]):
+        source, target = Layout(Placement(order), "S0"), Layout(Placement(order), "B")
+        assert (plan_boxing((7, 3), "f4", source, target).gathered is None) is (transport.size == 2)
+        check(transport, (7, 3), source, target, "f4")
+    assert plan_boxing((7, 3), "f4", Layout(mesh(3), "S1"), Layout(mesh(3), "B")).gathered is None

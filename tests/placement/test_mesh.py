@@ -49,7 +49,8 @@ def test_splitting_along_an_axis_gives_one_placement_per_index() -> None:
 @pytest.mark.parametrize(
     ("ranks", "rule"),
     [([0, 0], "stands twice"), ([0, -1], "out of range"), ([], "at least one"), (0, "at least one"),
-     ([[0, 1], [2]], "same length"), ([0, [1]], "mixes"), ("01", "pass an int"), (True, "not a bool"), (1.5, "pass an int")],
+     ([[0, 1], [2]], "same length"), ([0, [1]], "mixes"), ("01", "pass an int"), (True, "not a bool"),
+     (1.5, "pass an int")],
     ids=str,
 )  # fmt: skip
 def test_ranks_that_make_no_grid_are_a_placement_error(ranks: Any, rule: str) -> None:
