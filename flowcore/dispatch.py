@@ -130,7 +130,7 @@ def asarray(x: Any, dtype: Any = None, placement: Placement | None = None, sbp: 
     if isinstance(x, Tensor):
         cast = x if dtype is None or as_dtype(dtype) == x.dtype else x.astype(dtype)
         return cast if placement is None and sbp is None else to_global(cast, placement, sbp)
-    array = _as_numpy(x, dtype)
+    array = to_numpy(x, dtype)
     layout = default_layout(placement, sbp, array.ndim)
     world = current()
     value = Value(Type(array.shape, array.dtype), layout.placement, layout.sbp)
@@ -145,7 +145,8 @@ def asarray(x: Any, dtype: Any = None, placement: Placement | None = None, sbp: 
     return Tensor(value, block) if world.trace is None else world.trace.lift(Tensor(value, block))
 
 
-def _as_numpy(x: Any, dtype: Any) -> Array:
+def to_numpy(x: Any, dtype: Any) -> Array:
+    """`x` as a numpy array of a supported dtype (of `dtype` unless None)."""
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__"):
         array = np.asarray(x)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flowcore.boxing_op import Relayout
 from flowcore.errors import PlacementError, ShapeError, TraceError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.errors import GraphError
 from flowcore.graph import Graph, Node
-from flowcore.op import is_valid
+from flowcore.op import is_valid, nd_signatures
 from flowcore.placement.sbp import normalize
-from flowcore.rules import is_sound
+from flowcore.placement.signature import Signature
 
 
 def verify(graph: Graph, physical: bool = False) -> Graph:
@@ -56,10 +56,14 @@ def _verify_layouts(graph: Graph, node: Node, name: str) -> None:
     placements = {graph.values[number].placement for number in (*node.inputs, *node.outputs)}
     if len(placements) != 1:
         raise GraphError(f"{name} works across placements {sorted(map(str, placements))}: box its inputs first")
-    inputs = tuple(graph.values[number].layout.sbp for number in node.inputs)
-    outputs = tuple(graph.values[number].layout.sbp for number in node.outputs)
-    if not is_sound(node.op, graph.types(node.inputs), placements.pop().shape, inputs, outputs):
-        raise GraphError(f"{name} runs on {inputs} -> {outputs}, which none of its signatures allows")
+    mesh = placements.pop().shape
+    inputs = [graph.values[number].layout.sbp for number in node.inputs]
+    outputs = [graph.values[number].layout.sbp for number in node.outputs]
+    per_axis = tuple(
+        Signature(tuple(sbp[axis] for sbp in inputs), tuple(sbp[axis] for sbp in outputs)) for axis in range(len(mesh))
+    )
+    if per_axis not in nd_signatures(node.op, graph.types(node.inputs), mesh):
+        raise GraphError(f"{name} runs as {' × '.join(map(str, per_axis))}, which none of its signatures allows")
 
 
 def _listed(types: object) -> str:

@@ -6,6 +6,7 @@ threads each activate their own. Every other module asks `current()`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -149,6 +150,7 @@ def _process_transport() -> Transport:
         return SoloTransport()
     transport = mpi.MpiTransport()
     transport.abort_on_exception()
+    atexit.register(transport.close)
     return transport
 
 
