@@ -13,12 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowcore.comm.waiting import Ended, Failed, State, Waiting, explain, hopeless
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 PATIENCE = 0.5
 """Seconds of waiting before a rank asks, and between two rounds of asking."""
@@ -40,7 +37,9 @@ class Report:
 class Watch:
     """The notes that this rank sends and receives, and what it knows of the others."""
 
-    def __init__(self, control: MPI.Intracomm, mpi: Any) -> None:
+    def __init__(self, control: Any, mpi: Any) -> None:
+        """`control`: an MPI communicator of the world for notes alone; `mpi`: the module mpi4py.MPI, which only
+        `comm.mpi` imports."""
         self.control, self.mpi = control, mpi
         self.rank, self.size = control.rank, control.size
         self.settled: dict[int, Ended | Failed] = {}

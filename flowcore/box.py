@@ -37,7 +37,9 @@ class _Boxer:
             raise PlanError(f"{node.op.name} at {node.where} has no signature: plan the graph first")
         results = [self.graph.values[old] for old in node.outputs]
         placement = results[0].placement
-        inputs = [self._as(self.number[old], placement, sbp, node) for old, sbp in zip(node.inputs, node.reads, strict=True)]
+        inputs = [
+            self._as(self.number[old], placement, sbp, node) for old, sbp in zip(node.inputs, node.reads, strict=True)
+        ]
         if isinstance(node.op, Relayout):
             self.number[node.outputs[0]] = inputs[0]
         else:

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from flowcore.boxing_op import Relayout
-from flowcore.dtypes import as_dtype, scalar_dtype
+from flowcore.dtypes import DType, as_dtype, scalar_dtype
 from flowcore.errors import DTypeError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Builder, Graph, Value
 from flowcore.op import OPS, Array, Op, Type, function
@@ -33,10 +33,7 @@ def apply(op: Op, *inputs: Tensor, layout: Layout | None = None) -> Any:
     `layout`: where the result of an operator without inputs lies.
     """
     world = current()
-    if world.trace is None:
-        results = _eager(world, op, inputs, layout)
-    else:
-        results = world.trace.emit(op, inputs, layout)
+    results = _eager(world, op, inputs, layout) if world.trace is None else world.trace.emit(op, inputs, layout)
     if world.is_grad_enabled:
         for tensor in inputs:
             if tensor._requires_grad:
@@ -105,9 +102,14 @@ def constant(value: TensorLike, like: Tensor | None) -> Tensor:
         dtype = scalar_dtype(value, None if like is None else like.dtype)
         if isinstance(value, int) and dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             raise DTypeError(f"{value} does not fit {dtype}, the dtype of the tensor beside it: cast the tensor first")
-        layout = default_layout(placement, None)
-        return apply(OPS["full"](shape=(), value=value, dtype=dtype.name), layout=layout)  # type: ignore[no-any-return]
+        return filled((), value, dtype, default_layout(placement, None))
     return asarray(value, placement=placement)
+
+
+def filled(shape: Shape, value: bool | int | float | complex, dtype: DType, layout: Layout) -> Tensor:
+    """A tensor of `shape` with every element `value`."""
+    full: Any = OPS["full"]
+    return apply(full(shape=shape, value=value, dtype=dtype.name), layout=layout)  # type: ignore[no-any-return]
 
 
 def default_layout(placement: Placement | None, sbp: SbpLike | None, ndim: int | None = None) -> Layout:
@@ -154,7 +156,9 @@ def to_numpy(x: Any, dtype: Any) -> Array:
         try:
             array = np.asarray(x)
         except ValueError as error:
-            raise ShapeError(f"cannot make an array of {type(x).__name__}: {error}; give rows of equal length") from None
+            raise ShapeError(
+                f"cannot make an array of {type(x).__name__}: {error}; give rows of equal length"
+            ) from None
         if wanted is None and array.dtype.kind in "fc" and array.size:
             wanted = as_dtype("float32" if array.dtype.kind == "f" else "complex64")
         elif wanted is None and array.dtype.kind == "f":

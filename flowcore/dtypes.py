@@ -45,7 +45,7 @@ def promote(*dtypes: DType) -> DType:
 
 
 def scalar_dtype(value: bool | int | float | complex, like: DType | None) -> DType:
-    """The dtype a Python scalar takes beside a tensor of dtype `like`: its own kind only where `like` cannot hold it."""
+    """The dtype a Python scalar takes beside a tensor of dtype `like`: its own kind where `like` cannot hold it."""
     kind = np.dtype(type(value)).kind
     if like is None:
         return DEFAULTS[kind]

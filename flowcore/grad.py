@@ -13,7 +13,7 @@ from functools import wraps
 from heapq import heappop, heappush
 from typing import Any
 
-from flowcore.dispatch import apply, operands, to_global
+from flowcore.dispatch import apply, filled, operands, to_global
 from flowcore.errors import GradError, ShapeError
 from flowcore.graph import Graph
 from flowcore.op import OPS, as_tuple, function
@@ -42,14 +42,12 @@ def no_grad() -> Any:
 
 def ones_like(x: Tensor) -> Tensor:
     """A replicated tensor of ones with the shape, dtype and placement of `x`."""
-    layout = Layout(x.placement, "B")
-    return apply(OPS["full"](shape=x.shape, value=1, dtype=x.dtype.name), layout=layout)  # type: ignore[no-any-return]
+    return filled(x.shape, 1, x.dtype, Layout(x.placement, "B"))
 
 
 def zeros_like(x: Tensor) -> Tensor:
     """A replicated tensor of zeros with the shape, dtype and placement of `x`."""
-    layout = Layout(x.placement, "B")
-    return apply(OPS["full"](shape=x.shape, value=0, dtype=x.dtype.name), layout=layout)  # type: ignore[no-any-return]
+    return filled(x.shape, 0, x.dtype, Layout(x.placement, "B"))
 
 
 def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
@@ -161,7 +159,9 @@ def _gradients(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Seq
     return [found[id(tensor)][1] if id(tensor) in found else zeros_like(tensor) for tensor in wrt]
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function giving (f(…), gradients of its scalar result with respect to arguments `argnums`).
 
     An argument may be any tree of tensors; its gradient is a tree of the same form. has_aux: f returns (scalar, more).

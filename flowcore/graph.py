@@ -110,7 +110,9 @@ class Builder:
         self.inputs.append(number)
         return number
 
-    def node(self, op: Op, inputs: Sequence[int], results: Sequence[Value], where: str = "", reason: str = "") -> tuple[int, ...]:
+    def node(
+        self, op: Op, inputs: Sequence[int], results: Sequence[Value], where: str = "", reason: str = ""
+    ) -> tuple[int, ...]:
         """Apply `op`; the numbers of its results."""
         outputs = tuple(self.value(result) for result in results)
         self.nodes.append(Node(op, tuple(inputs), outputs, where, None, reason))

@@ -128,7 +128,6 @@ def _equal_replicas(layout: Layout, checksums: dict[int, int]) -> None:
             if differing:
                 name = layout.placement.axes[axis]
                 raise PlacementError(
-                    f"ranks {[group[0], *differing]} gave different blocks, but the layout {layout} says they are equal "
+                    f"ranks {[group[0], *differing]} gave different blocks, but {layout} says they are equal "
                     f"along axis {name!r}: pass equal blocks, or use P if they are terms of a sum"
                 )
-

@@ -77,7 +77,9 @@ def candidates_of(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[Candida
             for parts, axis in zip(mesh, signature, strict=True)
             if any(isinstance(part, Split) for part in (*axis.inputs, *axis.outputs))
         )
-        found.append(Candidate(inputs, outputs, -(-flops // shares)))
+        read = {(axis, part) for sbp in inputs for axis, part in enumerate(sbp) if isinstance(part, Partial)}
+        terms = tuple(sorted(read, key=str))
+        found.append(Candidate(inputs, outputs, -(-flops // shares), terms))
     return tuple(found)
 
 

@@ -75,10 +75,7 @@ class Program:
 def _step(instruction: Instruction, registers: list[Any], transport: Transport) -> None:
     arguments = [registers[number] for number in instruction.inputs]
     try:
-        if instruction.is_transfer:
-            found = instruction.call(transport, *arguments)
-        else:
-            found = instruction.call(*arguments)
+        found = instruction.call(transport, *arguments) if instruction.is_transfer else instruction.call(*arguments)
     except FlowcoreError as error:
         error.add_note(f"in {instruction.node.op.name}, called at {instruction.node.where}")
         raise
@@ -101,9 +98,14 @@ def lower(graph: Graph, rank: int) -> Program:
     for position, node in enumerate(graph.nodes):
         call = _call(graph, node, rank)
         if call is not None:
-            dead = tuple(n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept)
+            dead = tuple(
+                n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept
+            )
             instructions.append(Instruction(call, node.inputs, node.outputs, dead, isinstance(node.op, Boxing), node))
-    meets = any(isinstance(node.op, Boxing) and node.op.plan(graph.values[node.outputs[0]].type).messages for node in graph.nodes)
+    meets = any(
+        isinstance(node.op, Boxing) and node.op.plan(graph.values[node.outputs[0]].type).messages
+        for node in graph.nodes
+    )
     results = tuple(graph.values[number] for number in graph.outputs)
     return Program(graph, results, graph.inputs, graph.outputs, tuple(instructions), meets)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from flowcore.placement.cost import received_bytes
 from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.mesh import Placement
-from flowcore.placement.sbp import NdSbp
+from flowcore.placement.sbp import NdSbp, Partial
 
 Cost = tuple[int, int, int]
 """Bytes received over all ranks; changes of layout; elements computed by the busiest rank: compared in this order."""
@@ -27,6 +27,8 @@ class Candidate:
     inputs: tuple[NdSbp, ...]
     outputs: tuple[NdSbp, ...]
     work: int
+    terms: tuple[tuple[int, Partial], ...] = ()
+    """The mesh axes along which it reads terms rather than values, and of which reduction."""
 
 
 @dataclass(frozen=True, slots=True)

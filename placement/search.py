@@ -7,10 +7,11 @@ candidate.
 from __future__ import annotations
 
 from flowcore.placement.mesh import Placement
-from flowcore.placement.problem import FREE, Candidate, Cost, Prices, Problem, add
+from flowcore.placement.problem import FREE, Candidate, Cost, Prices, Problem, Step, add
 from flowcore.placement.sbp import NdSbp
 
 SWEEPS = 8
+PROHIBITIVE = 1 << 60
 
 
 def greedy(problem: Problem) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ class _State:
     def cost(self, step: int, candidate: Candidate, limit: Cost | None) -> Cost:
         """What choosing `candidate` adds; may stop early once above `limit`."""
         problem = self.problem.steps[step]
-        total: Cost = (0, 0, candidate.work)
+        total: Cost = (self._makes_terms(problem, candidate), 0, candidate.work)
         seen: set[tuple[int, NdSbp]] = set()
         for number, target in zip(problem.inputs, candidate.inputs, strict=True):
             if (number, target) in seen or (problem.placement, target) in self.wanted[number]:
@@ -68,6 +69,18 @@ class _State:
             for placement, target in self.wanted[number]:
                 total = add(total, self.prices.change(number, source, placement, target))
         return total
+
+    def _makes_terms(self, step: Step, candidate: Candidate) -> int:
+        """What to add where `candidate` reads terms along an axis on which no input has any.
+
+        Turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where a
+        search that looks at one step at a time no longer sees the cause.
+        """
+        for axis, part in candidate.terms:
+            held = (self.layout[number] for number in step.inputs)
+            if not any(axis < len(sbp) and sbp[axis] == part for sbp in held):
+                return PROHIBITIVE
+        return 0
 
     def choose(self, step: int, number: int) -> None:
         """Fix a candidate."""

@@ -62,7 +62,9 @@ class Equation:
     @property
     def letters(self) -> tuple[str, ...]:
         """Every letter, in order of first appearance."""
-        return tuple(dict.fromkeys(letter for term in (*self.outputs, *self.inputs) for letter in term if letter != "1"))
+        return tuple(
+            dict.fromkeys(letter for term in (*self.outputs, *self.inputs) for letter in term if letter != "1")
+        )
 
     def __str__(self) -> str:
         return f"{','.join(self.inputs)}->{','.join(self.outputs)}"
