@@ -84,7 +84,7 @@ class Watch:
 
     def all_settled(self) -> bool:
         """Whether every rank has ended or failed."""
-        return len(self.settled) == self.size
+        return bool(len(self.settled) == self.size)
 
     @contextmanager
     def waiting(self, what: Callable[[], Waiting]) -> Iterator[None]:
