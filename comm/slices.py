@@ -14,12 +14,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowcore.placement.layout import Box, Layout, Shape
 from flowcore.placement.sbp import Broadcast, Partial, Split
 
-Integers = NDArray[np.int64]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from flowcore.pipeline import Program, physical
 from flowcore.planned import Plan
 from flowcore.runtime import lower
 from flowcore.tensor import Tensor
-from flowcore.trace import Guard, Trace, Write
+from flowcore.trace import Guard, Read, Trace, Write
 from flowcore.tree import Rebuild, flatten, structure
 from flowcore.world import World, current
 
@@ -35,7 +35,7 @@ class Compiled:
     guards: tuple[Guard, ...]
     logical: Graph
     program: Program
-    lifted: tuple[Tensor, ...]
+    lifted: tuple[Read, ...]
     writes: tuple[Write, ...]
     rebuild: Rebuild
     results: int
@@ -61,7 +61,8 @@ class CompiledFunction(Generic[P, R]):
             return self.function(*arguments, **options)
         tensors, rebuild = flatten((arguments, options))
         compiled = self._compiled(world, tensors, rebuild)
-        blocks = compiled.program.run(world, [tensor.block for tensor in (*tensors, *compiled.lifted)])
+        read = [*tensors, *(read.held for read in compiled.lifted)]
+        blocks = compiled.program.run(world, [None if tensor is None else tensor.block for tensor in read])
         values = compiled.program.results
         _store(compiled, blocks)
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]

@@ -43,13 +43,13 @@ def apply(op: Op, *inputs: Tensor, layout: Layout | None = None) -> Any:
 
 
 def _eager(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | None) -> tuple[Tensor, ...]:
+    for tensor in inputs:
+        if tensor.trace is not None:
+            raise TraceError("a tensor of a traced function outlived it: return it from the function to use it outside")
     key = (op, layout, *[tensor._value for tensor in inputs])
     program: Program | None = world.programs.get(key)
     if program is None:
         program = world.programs[key] = _one_node(world, op, inputs, layout)
-    for tensor in inputs:
-        if tensor.trace is not None:
-            raise TraceError("a tensor of a traced function outlived it: return it from the function to use it outside")
     blocks = program.run(world, [tensor.block for tensor in inputs])
     return tuple([Tensor(value, block) for value, block in zip(program.results, blocks, strict=True)])
 

@@ -17,7 +17,6 @@ from math import prod
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
-import numpy.typing as npt
 
 from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
@@ -25,7 +24,7 @@ from flowcore.placement.layout import Box, Shape, block, box_shape
 from flowcore.placement.sbp import SBP, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
 
-Array = npt.NDArray[Any]
+Array = np.ndarray[Any, Any]
 
 OPS: dict[str, type[Op]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}

@@ -32,12 +32,25 @@ class Write:
     value: Value | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Before a run, an input takes the block of `tensor`, or of the gradient it has then."""
+
+    tensor: Tensor
+    is_grad: bool
+
+    @property
+    def held(self) -> Tensor | None:
+        """The tensor that is read; None where there is no gradient."""
+        return self.tensor._grad if self.is_grad else self.tensor
+
+
 class Trace:
     """A function being traced."""
 
     def __init__(self) -> None:
         self.builder = Builder()
-        self.captured: dict[int, tuple[Tensor, Tensor]] = {}
+        self.captured: dict[tuple[int, bool], tuple[Read, Tensor]] = {}
         self.bound: dict[int, tuple[Tensor, Tensor]] = {}
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.guards: list[Guard] = []
@@ -58,11 +71,20 @@ class Trace:
             raise TraceError("a tensor of one traced function is used in another: pass it as an argument")
         if id(tensor) in self.bound:
             return self.bound[id(tensor)][1]
-        if id(tensor) not in self.captured:
-            value, wanted = tensor.value, tensor.requires_grad
-            self.captured[id(tensor)] = (tensor, self.input(value))
-            self.guards.append(lambda: tensor._value == value and tensor.requires_grad == wanted)
-        return self.captured[id(tensor)][1]
+        return self._captured(Read(tensor, is_grad=False), tensor)
+
+    def _captured(self, read: Read, held: Tensor) -> Tensor:
+        key = (id(read.tensor), read.is_grad)
+        if key not in self.captured:
+            value, wanted = held.value, held.requires_grad
+
+            def holds() -> bool:
+                now = read.held
+                return now is not None and now._value == value and now.requires_grad == wanted
+
+            self.captured[key] = (read, self.input(value))
+            self.guards.append(holds)
+        return self.captured[key][1]
 
     def emit(self, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> tuple[Tensor, ...]:
         """Apply `op` in the graph; the symbols of its results."""
@@ -96,16 +118,18 @@ class Trace:
         """The gradient `tensor` has at this point of the function."""
         if id(tensor) in self.grads:
             return self.grads[id(tensor)][1]
-        has_grad = tensor._grad is not None
-        self.guards.append(lambda: (tensor._grad is not None) == has_grad)
-        return tensor._grad
+        if tensor._grad is not None:
+            # every run stores a new gradient: what is read is the one the tensor has then, not this object
+            return self._captured(Read(tensor, is_grad=True), tensor._grad)
+        self.guards.append(lambda: tensor._grad is None)
+        return None
 
     def write_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
         """`tensor` has gradient `grad` from here on."""
         self.grads[id(tensor)] = (tensor, grad)
 
-    def finish(self, results: Sequence[Tensor]) -> tuple[Graph, tuple[Tensor, ...], tuple[Write, ...]]:
-        """The graph, the tensors it lifts as inputs behind its arguments, and what to store after a run."""
+    def finish(self, results: Sequence[Tensor]) -> tuple[Graph, tuple[Read, ...], tuple[Write, ...]]:
+        """The graph, what it reads as inputs behind its arguments, and what to store after a run."""
         outputs = [self.lift(result).number for result in results]
         writes = []
         for tensor, symbol in self.bound.values():
@@ -115,8 +139,7 @@ class Trace:
             writes.append(Write(tensor, None if grad is None else len(outputs), is_grad=True))
             if grad is not None:
                 outputs.append(self._stored_grad(tensor, grad).number)
-        lifted = tuple(tensor for tensor, _ in self.captured.values())
-        return self.builder.graph(outputs), lifted, tuple(writes)
+        return self.builder.graph(outputs), tuple(read for read, _ in self.captured.values()), tuple(writes)
 
     def _stored_grad(self, tensor: Tensor, grad: Tensor) -> Tensor:
         kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))

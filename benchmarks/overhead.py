@@ -1,0 +1,69 @@
+"""What flowcore costs beside numpy: importing it, and adding two small tensors eagerly, stage by stage.
+
+    python benchmarks/overhead.py
+
+Everything is measured in one run, in turn with numpy's own figure, as the median of several rounds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import timeit
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+import flowcore as fc
+from flowcore.dispatch import apply, operands
+from flowcore.ops.arithmetic import Add
+from flowcore.world import current
+
+ROUNDS = 9
+IMPORT = "import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+
+
+def seconds_to_import(module: str) -> float:
+    """Seconds that a fresh interpreter takes to import `module`."""
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT.format(module=module)], capture_output=True, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+def microseconds(call: Callable[[], object], number: int = 5000) -> float:
+    """Microseconds of one call."""
+    return timeit.timeit(call, number=number) / number * 1e6
+
+
+def imports() -> None:
+    """Print both import times and their ratio."""
+    seconds_to_import("flowcore")  # the first import writes the bytecode
+    pairs = [(seconds_to_import("numpy"), seconds_to_import("flowcore")) for _ in range(ROUNDS)]
+    plain, ours = (median(column) for column in zip(*pairs, strict=True))
+    ratio = median(mine / theirs for theirs, mine in pairs)
+    print(f"import numpy {plain * 1e3:.0f} ms, import flowcore (numpy included) {ours * 1e3:.0f} ms: {ratio:.2f} ×")
+
+
+def eager_add() -> None:
+    """Print what a + b costs on one rank, and where the time goes."""
+    x = np.ones((4, 4), np.float32)
+    a, b = fc.asarray(x), fc.asarray(x)
+    op, world = Add(), current()
+    program = world.programs[(op, None, a.value, b.value)] if (a + b) is not None else None
+    stages: dict[str, Callable[[], object]] = {
+        "numpy: x + x": lambda: x + x,
+        "flowcore: a + b": lambda: a + b,
+        "  of which apply (look-up, run, wrap)": lambda: apply(op, a, b),
+        "    of which the prepared program": lambda: program.run(world, [a.block, b.block]),
+        "  of which the operands": lambda: operands(a, b),
+    }
+    rounds = [{name: microseconds(call) for name, call in stages.items()} for _ in range(ROUNDS)]
+    for name in stages:
+        print(f"{name:40} {median(found[name] for found in rounds):6.2f} µs")
+
+
+if __name__ == "__main__":
+    imports()
+    eager_add()

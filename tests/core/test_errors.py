@@ -1,0 +1,142 @@
+"""Faults of a program end as the same typed error on every rank, within seconds."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flowcore as fc
+
+RANKS = 3
+SECONDS = 5.0
+
+
+def failures(program: Callable[[], Any], every: type[BaseException] | None = None) -> list[Any]:
+    """What `program` raises on each rank (None where nothing); at most 5 s later."""
+    seen: list[Any] = [None] * RANKS
+
+    def watched() -> None:
+        try:
+            program()
+        except BaseException as error:
+            seen[fc.rank()] = error
+            raise
+
+    start = time.monotonic()
+    try:
+        fc.launch.run(watched, ranks=RANKS)
+    except BaseException as error:
+        assert error in seen
+    assert time.monotonic() - start < SECONDS
+    if every is not None:
+        assert [type(error) for error in seen] == [every] * RANKS
+    return seen
+
+
+def test_shapes_that_do_not_match_fail_on_every_rank() -> None:
+    for error in failures(lambda: fc.ones((4, 3), sbp=fc.S(0)) @ fc.ones((4, 3)), fc.ShapeError):
+        assert "4" in str(error) and "3" in str(error)
+
+
+def test_an_unknown_sbp_text_fails_on_every_rank() -> None:
+    for error in failures(lambda: fc.ones((4,), sbp="Q7"), fc.PlacementError):
+        assert "Q7" in str(error)
+
+
+def test_a_split_beyond_the_dimensions_fails_on_every_rank() -> None:
+    failures(lambda: fc.ones((4,), sbp=fc.S(1)), fc.PlacementError)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sbp", "kind"),
+    [
+        ([np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 3))], "S0", fc.ShapeError),
+        ([np.ones((1, 3)), np.ones((2, 3)), np.ones((3, 3))], "S0", fc.ShapeError),
+        ([np.ones(3), np.ones((3, 1)), np.ones(3)], "S0", fc.ShapeError),
+        ([np.ones(3), np.ones(3, "f4"), np.ones(3)], "S0", fc.DTypeError),
+        ([np.ones(3), np.ones(3), np.zeros(3)], "B", fc.PlacementError),
+        ([np.ones(3), np.ones(4), np.ones(3)], "P", fc.ShapeError),
+    ],
+)
+def test_local_blocks_that_contradict_each_other_fail_on_every_rank(
+    blocks: list[Any], sbp: str, kind: type[BaseException]
+) -> None:
+    found = failures(lambda: fc.from_local(blocks[fc.rank()], sbp=sbp), kind)
+    assert len({str(error) for error in found}) == 1
+
+
+def test_numpy_outside_the_placement_fails_there_and_names_the_rank() -> None:
+    def program() -> None:
+        x = fc.ones((4,), placement=fc.Placement([0, 1]), sbp=fc.S(0))
+        for read in (x.numpy, x.to_local):
+            if fc.rank() == 2:
+                with pytest.raises(fc.PlacementError, match="rank 2, which is not in"):
+                    read()
+            else:
+                read()
+
+    assert failures(program) == [None] * RANKS
+
+
+def test_a_rank_the_world_lacks_fails_on_every_rank() -> None:
+    failures(lambda: fc.ones((4,), placement=fc.Placement([0, 3])), fc.PlacementError)
+
+
+def test_eager_programs_that_differ_fail_on_every_rank_and_say_where() -> None:
+    def program() -> None:
+        x = fc.ones((6,), sbp=fc.S(0))
+        y = fc.exp(x) if fc.rank() == 1 else fc.tanh(x)
+        y.numpy()
+
+    for error in failures(program, fc.DivergenceError):
+        text = str(error)
+        assert "exp" in text and "tanh" in text and "test_errors.py" in text
+        assert "1" in text and "0" in text and "2" in text
+
+
+def test_compiled_programs_that_differ_fail_on_every_rank_and_say_where() -> None:
+    def program() -> None:
+        @fc.compile
+        def f(x: fc.Tensor) -> fc.Tensor:
+            return (fc.exp(x) if fc.rank() == 2 else fc.tanh(x)).sum()
+
+        f(fc.ones((6,), sbp=fc.S(0)))
+
+    for error in failures(program, fc.DivergenceError):
+        assert "exp" in str(error) and "tanh" in str(error)
+
+
+def test_a_rank_that_stops_early_ends_the_others() -> None:
+    def program() -> None:
+        x = fc.ones((6,), sbp=fc.S(0))
+        if fc.rank() != 1:
+            x.numpy()
+
+    found = failures(program)
+    assert [type(error) for error in found] == [fc.DivergenceError, type(None), fc.DivergenceError]
+
+
+def test_different_values_given_to_asarray_fail_when_ranks_next_meet() -> None:
+    def program() -> None:
+        x = fc.asarray([1.0, 2.0, float(fc.rank() == 2)], sbp=fc.S(0))
+        x.numpy()
+
+    for error in failures(program, fc.DivergenceError):
+        assert "checksum" in str(error)
+
+
+def test_an_exception_on_one_rank_ends_all_and_carries_its_rank() -> None:
+    def program() -> None:
+        x = fc.ones((6,), sbp=fc.S(0))
+        if fc.rank() == 1:
+            raise KeyError("mine")
+        x.numpy()
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        fc.launch.run(program, ranks=RANKS)
+    assert caught.value.rank == 1
+    found = failures(program)
+    assert [type(error) for error in found] == [fc.CommError, KeyError, fc.CommError]
+    assert found[0].failed_rank == found[2].failed_rank == 1
