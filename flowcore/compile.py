@@ -115,12 +115,17 @@ class CompiledFunction(Generic[P, R]):
         plan = Plan(graph)
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph
-            world.transport.meet(graph.ranks, graph.digest, lambda: plan.text().splitlines())
+            world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))
         if self.mode == "strict":
             implicit = [transfer for transfer in plan.transfers if "to_global" not in transfer.reason]
             if implicit:
                 raise PlanError(f"plan='strict' allows no implicit transfer, but needs: {implicit[0]}; add a to_global")
         return graph
+
+
+def _numbered(plan: Plan) -> list[str]:
+    """The lines of a plan with their positions, by which ranks find the first that differs."""
+    return [f"{position} {line.strip()}" for position, line in enumerate(plan.text().splitlines())]
 
 
 def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:

@@ -66,6 +66,8 @@ def parse_graph(text: str) -> Graph:
         if line.startswith("mesh "):
             name, _, placement = line.removeprefix("mesh ").partition(" = ")
             meshes[name] = parse_placement(placement)
+            if str(meshes[name]) != placement:
+                raise GraphError(f"cannot read mesh {placement!r}: its lengths must fit its ranks, as in [0 1|x=2]")
         elif line.startswith("graph("):
             inputs = _read_values(line, meshes, values)
         elif line.startswith("  return"):
@@ -100,4 +102,8 @@ def _read_node(line: str, meshes: Mapping[str, Placement], values: dict[int, Val
     pairs = _USE.findall(uses)
     where, _, reason = (comment or "").partition("; ")
     reads = tuple(parse_nd_sbp(sbp) for _, sbp in pairs) if pairs and all(sbp for _, sbp in pairs) else None
-    return Node(parse_op(op), tuple(int(number) for number, _ in pairs), tuple(outputs), where, reads, reason)
+    try:
+        operator = parse_op(op)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise GraphError(f"cannot read operator {op!r}: {error}; write attributes as {{name=literal}}") from None
+    return Node(operator, tuple(int(number) for number, _ in pairs), tuple(outputs), where, reads, reason)

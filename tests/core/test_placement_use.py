@@ -79,7 +79,9 @@ def test_a_rank_outside_gets_a_handle() -> None:
     fc.launch.run(program, ranks=3)
 
 
-TARGETS = {"same": [0, 1], "swapped": [1, 0], "overlapping": [1, 2], "nested": [1], "wider": [3, 1, 0], "disjoint": [3, 2]}
+TARGETS = {
+    "same": [0, 1], "swapped": [1, 0], "overlapping": [1, 2], "nested": [1], "wider": [3, 1, 0], "disjoint": [3, 2],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
