@@ -39,6 +39,8 @@ class Compiled:
     writes: tuple[Write, ...]
     rebuild: Rebuild
     results: int
+    is_differentiable: bool
+    """Whether a result depends on an argument or captured tensor that requires a gradient."""
 
     @property
     def fits(self) -> bool:
@@ -61,6 +63,9 @@ class CompiledFunction(Generic[P, R]):
             return self.function(*arguments, **options)
         tensors, rebuild = flatten((arguments, options))
         compiled = self._compiled(world, tensors, rebuild)
+        if compiled.is_differentiable and any(tensor.requires_grad for tensor in tensors):
+            # the caller differentiates through this call, which needs the record of every operation
+            return self.function(*arguments, **options)
         read = [*tensors, *(read.held for read in compiled.lifted)]
         blocks = compiled.program.run(world, [None if tensor is None else tensor.block for tensor in read])
         values = compiled.program.results
@@ -108,7 +113,8 @@ class CompiledFunction(Generic[P, R]):
         finally:
             world.trace = None
         program = lower(self._planned(world, logical), world.rank)
-        return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs))
+        is_differentiable = any(output.requires_grad for output in outputs)
+        return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs), is_differentiable)
 
     def _planned(self, world: World, logical: Graph) -> Graph:
         graph = physical(logical)

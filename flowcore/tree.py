@@ -26,7 +26,9 @@ def structure(tree: Any) -> Any:
             return (type(tree), *(structure(item) for item in tree))
         case dict():
             return (dict, *((key, structure(item)) for key, item in tree.items()))
-    return tree
+        case float():
+            return (type(tree), repr(tree))  # -0.0 is not 0.0, and nan is nan
+    return (type(tree), tree)
 
 
 class _Leaf:

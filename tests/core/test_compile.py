@@ -251,3 +251,17 @@ def test_a_compiled_function_inside_another_is_part_of_it() -> None:
     inner = fc.compile(lambda x: x * 2)
     outer = fc.compile(lambda x: inner(x) + 1)
     assert outer(fc.asarray([3.0])).item() == 7
+
+
+def test_equal_python_values_of_different_types_are_traced_apart() -> None:
+    f = fc.compile(lambda x, value: fc.full((1,), value))
+    x = fc.ones((1,))
+    assert [str(f(x, value).dtype) for value in (1, 1.0, True)] == ["int64", "float32", "bool"]
+
+
+def test_a_compiled_function_can_be_differentiated_from_outside() -> None:
+    f = fc.compile(lambda x: (x * x).sum())
+    assert fc.grad(f)(fc.asarray([3.0])).item() == 6
+    x = fc.asarray([3.0]).requires_grad_()
+    f(x).backward()
+    assert x.grad is not None and x.grad.item() == 6
