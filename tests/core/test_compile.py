@@ -265,3 +265,11 @@ def test_a_compiled_function_can_be_differentiated_from_outside() -> None:
     x = fc.asarray([3.0]).requires_grad_()
     f(x).backward()
     assert x.grad is not None and x.grad.item() == 6
+
+
+def test_a_negative_zero_is_not_taken_for_zero() -> None:
+    def signs(x: fc.Tensor) -> fc.Tensor:
+        return fc.concat([1 / (x * 0.0), 1 / (x * -0.0), fc.full((1,), 0.0), 1 / fc.full((1,), -0.0)])
+
+    for f in (signs, fc.compile(signs)):
+        assert f(fc.ones((1,))).numpy().tolist() == [np.inf, -np.inf, 0, -np.inf]
