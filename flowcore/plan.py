@@ -77,8 +77,12 @@ def candidates_of(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[Candida
             for parts, axis in zip(mesh, signature, strict=True)
             if any(isinstance(part, Split) for part in (*axis.inputs, *axis.outputs))
         )
-        read = {(axis, part) for sbp in inputs for axis, part in enumerate(sbp) if isinstance(part, Partial)}
-        terms = tuple(sorted(read, key=str))
+        terms = tuple(
+            (position, axis, part)
+            for position, sbp in enumerate(inputs)
+            for axis, part in enumerate(sbp)
+            if isinstance(part, Partial)
+        )
         found.append(Candidate(inputs, outputs, -(-flops // shares), terms))
     return tuple(found)
 

@@ -27,8 +27,8 @@ class Candidate:
     inputs: tuple[NdSbp, ...]
     outputs: tuple[NdSbp, ...]
     work: int
-    terms: tuple[tuple[int, Partial], ...] = ()
-    """The mesh axes along which it reads terms rather than values, and of which reduction."""
+    terms: tuple[tuple[int, int, Partial], ...] = ()
+    """Where it reads terms rather than values: (position of the input, mesh axis, reduction)."""
 
 
 @dataclass(frozen=True, slots=True)

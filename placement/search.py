@@ -1,24 +1,48 @@
 """Chooses a candidate for every step: greedily in order, then by improving one step at a time until none improves.
 
-The result is a local optimum of the total cost, and depends on nothing but the problem: ties go to the earlier
-candidate.
+Reducing terms to slices is cheaper than reducing them whole, so a search in order takes the slices even where every
+result computed from them must be gathered again. So the search is run again with such values reduced whole (first all
+of them at once, then, while that is affordable, one by one) and the cheapest outcome stays. It is a local optimum of
+the total cost and depends on nothing but the problem: ties go to the earlier candidate and the earlier outcome.
 """
 
 from __future__ import annotations
 
 from flowcore.placement.mesh import Placement
 from flowcore.placement.problem import FREE, Candidate, Cost, Prices, Problem, Step, add
-from flowcore.placement.sbp import NdSbp
+from flowcore.placement.sbp import B, NdSbp, Partial, Split
 
 SWEEPS = 8
 PROHIBITIVE = 1 << 60
+AFFORDABLE = 4000
+"""The most steps, over all trials of one value each, that are still searched again."""
+
+Pins = dict[int, NdSbp]
+"""The layout in which steps shall read a value, by its number."""
+
 
 
 def greedy(problem: Problem) -> tuple[int, ...]:
     """The number of the chosen candidate of every step."""
+    chosen = _descend(problem, {})
+    least = total_cost(problem, chosen)
+    pins = _scattered_terms(problem, chosen)
+    trials = [pins] if pins else []
+    if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
+        trials.extend({key: target} for key, target in pins.items())
+    for trial in trials:
+        found = _descend(problem, trial)
+        cost = total_cost(problem, found)
+        if cost < least:
+            chosen, least = found, cost
+    return chosen
+
+
+def _descend(problem: Problem, pins: Pins) -> tuple[int, ...]:
+    """One greedy choice in order, then improvements of single steps; at first the values in `pins` are read so."""
     state = _State(problem)
     for step in range(len(problem.steps)):
-        state.choose(step, state.best(step))
+        state.choose(step, state.best(step, pins=pins))
     for _ in range(SWEEPS):
         changes = 0
         for step in range(len(problem.steps)):
@@ -32,6 +56,22 @@ def greedy(problem: Problem) -> tuple[int, ...]:
     return tuple(state.chosen)
 
 
+def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
+    """The values whose terms some step reads reduced to slices, each with the layout that reduces it whole."""
+    layout, pins = dict(problem.given), {}
+    for step, number in zip(problem.steps, chosen, strict=True):
+        candidate = step.candidates[number]
+        for value, target in zip(step.inputs, candidate.inputs, strict=True):
+            source = layout[value]
+            pairs = list(zip(source, target, strict=False))
+            if step.placement == problem.items[value].placement and any(
+                isinstance(a, Partial) and isinstance(b, Split) for a, b in pairs
+            ):
+                pins[value] = tuple(B if isinstance(a, Partial) else a for a in source)
+        layout.update(zip(step.outputs, candidate.outputs, strict=True))
+    return pins
+
+
 class _State:
     """The choices so far: the layout of every value, and how many steps want each value in each layout."""
 
@@ -42,9 +82,16 @@ class _State:
         self.wanted: list[dict[tuple[Placement, NdSbp], int]] = [{} for _ in problem.items]
         self.chosen = [-1] * len(problem.steps)
 
-    def best(self, step: int, first: int = 0) -> int:
-        """The cheapest candidate of a step that is not chosen yet; ties go to `first`, then to the earliest."""
+    def best(self, step: int, first: int = 0, pins: Pins | None = None) -> int:
+        """The cheapest candidate of a step that is not chosen yet; ties go to `first`, then to the earliest.
+
+        Candidates that do not read the values in `pins` as these say count only where none does.
+        """
         candidates = self.problem.steps[step].candidates
+        if pins:
+            pinned = [number for number, candidate in enumerate(candidates) if self._obeys(step, candidate, pins)]
+            if pinned and len(pinned) < len(candidates):
+                return min(pinned, key=lambda number: self.cost(step, candidates[number], None))
         best, least = first, self.cost(step, candidates[first], None)
         for number, candidate in enumerate(candidates):
             if number != first:
@@ -52,6 +99,10 @@ class _State:
                 if cost < least:
                     best, least = number, cost
         return best
+
+    def _obeys(self, step: int, candidate: Candidate, pins: Pins) -> bool:
+        reads = zip(self.problem.steps[step].inputs, candidate.inputs, strict=True)
+        return all(pins.get(value, target) == target for value, target in reads)
 
     def cost(self, step: int, candidate: Candidate, limit: Cost | None) -> Cost:
         """What choosing `candidate` adds; may stop early once above `limit`."""
@@ -71,14 +122,14 @@ class _State:
         return total
 
     def _makes_terms(self, step: Step, candidate: Candidate) -> int:
-        """What to add where `candidate` reads terms along an axis on which no input has any.
+        """What to add where `candidate` reads as terms along an axis an input that has none there.
 
         Turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where a
         search that looks at one step at a time no longer sees the cause.
         """
-        for axis, part in candidate.terms:
-            held = (self.layout[number] for number in step.inputs)
-            if not any(axis < len(sbp) and sbp[axis] == part for sbp in held):
+        for position, axis, part in candidate.terms:
+            held = self.layout[step.inputs[position]]
+            if axis >= len(held) or held[axis] != part:
                 return PROHIBITIVE
         return 0
 
