@@ -184,7 +184,8 @@ class Tensor:
         return FUNCTIONS["gathered"](self).block.item()
 
     def _own_block(self, what: str) -> Array:
-        if self.trace is not None:
+        if self.trace is not None or current().trace is not None:
+            # also for a tensor from outside: its value would be frozen into the graph and never read again
             raise TraceError(
                 f"{what}() needs a value, but inside fc.compile a tensor has none: return it from the function instead"
             )

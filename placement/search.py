@@ -58,7 +58,8 @@ def _descend(problem: Problem, pins: Pins) -> tuple[int, ...]:
 
 def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
     """The values whose terms some step reads reduced to slices, each with the layout that reduces it whole."""
-    layout, pins = dict(problem.given), {}
+    layout = dict(problem.given)
+    pins: Pins = {}
     for step, number in zip(problem.steps, chosen, strict=True):
         candidate = step.candidates[number]
         for value, target in zip(step.inputs, candidate.inputs, strict=True):

@@ -273,3 +273,11 @@ def test_a_negative_zero_is_not_taken_for_zero() -> None:
 
     for f in (signs, fc.compile(signs)):
         assert f(fc.ones((1,))).numpy().tolist() == [np.inf, -np.inf, 0, -np.inf]
+
+
+@pytest.mark.parametrize("read", ["item", "numpy", "to_local"])
+def test_reading_a_value_from_outside_while_tracing_is_a_trace_error(read: str) -> None:
+    weight = fc.asarray([2.0])
+    scaled = fc.compile(lambda x: x * float(np.max(getattr(weight, read)())))
+    with pytest.raises(fc.TraceError, match=read):
+        scaled(fc.ones((1,)))
