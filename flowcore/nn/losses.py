@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowcore.errors import DTypeError, FlowcoreError, ShapeError
 from flowcore.nn.activations import log_softmax
+from flowcore.ops.check import below
 from flowcore.ops.create import arange
 from flowcore.ops.selection import where
 from flowcore.tensor import Tensor
@@ -20,9 +21,9 @@ def cross_entropy(
 ) -> Tensor:
     """−log softmax(logits)[target], over the last axis of the logits, which may be split.
 
-    logits: (…, classes), floating; target: (…), integers below `classes` (any other, but for `ignore_index`, counts as
-    no class: its loss is log Σ exp of the logits less their greatest). Rows whose target is `ignore_index` count
-    neither in the sum nor in the mean. label_smoothing ε: the target has 1 − ε, and all classes share ε.
+    logits: (…, classes), floating; target: (…), integers in 0..classes-1 or `ignore_index` (ShapeError names another).
+    Rows whose target is `ignore_index` count neither in the sum nor in the mean. label_smoothing ε: the target has
+    1 − ε, and all classes share ε.
     """
     if target.dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy with targets of {target.dtype}: pass class numbers as integers")
@@ -32,6 +33,7 @@ def cross_entropy(
             f"classes stand on the last axis"
         )
     classes = logits.shape[-1]
+    target = below(target, classes, "cross_entropy target", () if ignore_index is None else (ignore_index,))
     logs = log_softmax(logits)
     numbers = arange(classes, dtype=target.dtype, placement=logits.placement)
     losses = -where(target.reshape((*target.shape, 1)) == numbers, logs, 0).sum(axis=-1)

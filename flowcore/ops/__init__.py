@@ -1,6 +1,7 @@
 """The operators and their public functions."""
 
 from flowcore.ops import alias as alias
+from flowcore.ops import check as check
 from flowcore.ops import random as random
 from flowcore.ops.argument import argmax, argmin
 from flowcore.ops.arithmetic import add, divide, floor_divide, multiply, power, remainder, subtract

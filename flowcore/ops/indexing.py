@@ -13,6 +13,7 @@ from flowcore.op import function
 from flowcore.ops.axes import axes_of
 from flowcore.ops.call import apply
 from flowcore.ops.cast import astype
+from flowcore.ops.check import below
 from flowcore.ops.comparison import equal
 from flowcore.ops.create import arange
 from flowcore.ops.gather import take
@@ -112,6 +113,9 @@ def flip(x: TensorLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tens
 
 @function
 def one_hot(indices: TensorLike, depth: int, /, *, dtype: Any = float32) -> Tensor:
-    """1 at the place that each index names along a new last dimension of length `depth`, else 0."""
-    (places,) = operands(indices)
+    """1 at the place that each index names along a new last dimension of length `depth`, else 0.
+
+    indices: integers in 0..depth-1; ShapeError names one that is not.
+    """
+    places = below(operands(indices)[0], depth, "one_hot index")
     return astype(equal(expand_dims(places, -1), arange(depth, dtype=places.dtype, placement=places.placement)), dtype)

@@ -140,3 +140,21 @@ def test_an_exception_on_one_rank_ends_all_and_carries_its_rank() -> None:
     found = failures(program)
     assert [type(error) for error in found] == [fc.CommError, KeyError, fc.CommError]
     assert found[0].failed_rank == found[2].failed_rank == 1
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("bad", [3, -1])
+def test_a_class_that_does_not_exist_is_named_on_the_rank_that_holds_it_and_ends_all(bad: int, compiled: bool) -> None:
+    def loss() -> float:
+        logits = fc.zeros((4, 3), sbp=fc.S(0))
+        target = fc.asarray([0, 1, 2, bad], sbp=fc.S(0))
+        function = fc.compile(fc.nn.cross_entropy) if compiled else fc.nn.cross_entropy
+        return float(function(logits, target).item())
+
+    with pytest.raises(fc.ShapeError, match=rf"target {bad} is outside 0\.\.2"):
+        fc.launch.run(loss, ranks=2, timeout=5)
+
+
+def test_one_hot_of_an_index_that_does_not_exist_names_it() -> None:
+    with pytest.raises(fc.ShapeError, match=r"index 5 is outside 0\.\.4"):
+        fc.one_hot(fc.asarray([0, 5]), 5)

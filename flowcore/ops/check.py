@@ -1,0 +1,55 @@
+"""Integers that must name one of so many things: passed on, or an error where one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from flowcore.dtypes import int64
+from flowcore.errors import DTypeError, ShapeError
+from flowcore.op import Array, Op, Sample, Type, operator
+from flowcore.ops.call import apply
+from flowcore.placement.signature import Equation, broadcast_equation
+from flowcore.tensor import Tensor
+
+
+@operator
+class Below(Op):
+    """y = x, where every element is in 0..length-1 or among `allowed`; ShapeError naming one that is not."""
+
+    length: int
+    what: str
+    allowed: tuple[int, ...] = ()
+
+    name: ClassVar[str] = "below"
+
+    def infer(self, x: Type, **_: Any) -> tuple[Type, ...]:
+        if x.dtype.kind not in "iu":
+            raise DTypeError(f"{self.what} of dtype {x.dtype}: pass integers")
+        return (x,)
+
+    def equation(self, x: Type, **_: Any) -> Equation:
+        return broadcast_equation([x.shape], x.ndim)
+
+    def kernel(self, x: Array, **_: Any) -> Array:
+        bad = (x < 0) | (x >= self.length)
+        for value in self.allowed:
+            bad &= x != value
+        if bad.any():
+            raise ShapeError(f"{self.what} {x[bad].flat[0]} is outside 0..{self.length - 1}: pass one that exists")
+        return x
+
+    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Any:
+        return None
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op:
+        return self
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (Sample(cls(5, "class"), (Type((5, 7), int64),), ("index:5",)),)
+
+
+def below(x: Tensor, length: int, what: str, allowed: tuple[int, ...] = ()) -> Tensor:
+    """`x`, whose elements must be in 0..length-1 or among `allowed`; `what` names them in the error."""
+    return apply(Below(length, what, allowed), x)
