@@ -3,255 +3,48 @@
 from importlib import import_module
 
 from flowcore import _checkout as _checkout  # isort: skip
-from flowcore import data, nn, optim, random
-from flowcore.compile import compile
-from flowcore.dispatch import asarray, to_global
-from flowcore.dtypes import (
-    bool_,
-    complex64,
-    complex128,
-    float16,
-    float32,
-    float64,
-    int8,
-    int16,
-    int32,
-    int64,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-)
-from flowcore.errors import (
-    CheckpointError,
-    CommError,
-    DivergenceError,
-    DTypeError,
-    FlowcoreError,
-    GradError,
-    GraphError,
-    HangError,
-    MemoryLimitError,
-    PlacementError,
-    PlanError,
-    ShapeError,
-    TraceError,
-)
-from flowcore.grad import grad, gradient_graph, no_grad, ones_like, value_and_grad, vjp, zeros_like
-from flowcore.ops import (
-    abs,
-    add,
-    all,
-    any,
-    arange,
-    argmax,
-    argmin,
-    astype,
-    broadcast_to,
-    ceil,
-    concat,
-    concatenate,
-    contract,
-    cos,
-    divide,
-    equal,
-    erf,
-    exp,
-    expand_dims,
-    expm1,
-    eye,
-    flip,
-    floor,
-    floor_divide,
-    full,
-    getitem,
-    greater,
-    greater_equal,
-    isfinite,
-    isnan,
-    less,
-    less_equal,
-    linspace,
-    log,
-    log1p,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    one_hot,
-    ones,
-    pad,
-    permute_dims,
-    power,
-    remainder,
-    reshape,
-    round,
-    scatter_add,
-    sign,
-    sin,
-    sqrt,
-    square,
-    squeeze,
-    stack,
-    subtract,
-    sum,
-    take,
-    take_along_axis,
-    tanh,
-    tensordot,
-    transpose,
-    where,
-    zeros,
-)
-from flowcore.place import from_local, use
-from flowcore.placement.layout import Layout
-from flowcore.placement.mesh import Placement
-from flowcore.placement.sbp import B, P, Partial, S
-from flowcore.planned import Plan
-from flowcore.random import manual_seed
-from flowcore.tensor import Tensor
-from flowcore.world import rank, world_size
+from flowcore import data as data
+from flowcore import nn as nn
+from flowcore import optim as optim
+from flowcore import random as random
+from flowcore.compile import compile as compile
+from flowcore.dispatch import asarray as asarray
+from flowcore.dispatch import to_global as to_global
+from flowcore.dtypes import *
+from flowcore.errors import *
+from flowcore.grad import *
+from flowcore.ops.alias import *
+from flowcore.ops.argument import *
+from flowcore.ops.arithmetic import *
+from flowcore.ops.cast import *
+from flowcore.ops.comparison import *
+from flowcore.ops.contract import *
+from flowcore.ops.create import *
+from flowcore.ops.erf import *
+from flowcore.ops.extrema import *
+from flowcore.ops.gather import *
+from flowcore.ops.indexing import *
+from flowcore.ops.join import *
+from flowcore.ops.reduce import *
+from flowcore.ops.rounding import *
+from flowcore.ops.selection import *
+from flowcore.ops.shape import *
+from flowcore.ops.unary import *
+from flowcore.place import from_local as from_local
+from flowcore.place import use as use
+from flowcore.placement.layout import Layout as Layout
+from flowcore.placement.mesh import Placement as Placement
+from flowcore.placement.sbp import B as B
+from flowcore.placement.sbp import P as P
+from flowcore.placement.sbp import Partial as Partial
+from flowcore.placement.sbp import S as S
+from flowcore.planned import Plan as Plan
+from flowcore.random import manual_seed as manual_seed
+from flowcore.tensor import Tensor as Tensor
+from flowcore.world import rank as rank
+from flowcore.world import world_size as world_size
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "B",
-    "CheckpointError",
-    "CommError",
-    "DTypeError",
-    "DivergenceError",
-    "FlowcoreError",
-    "GradError",
-    "GraphError",
-    "HangError",
-    "Layout",
-    "MemoryLimitError",
-    "P",
-    "Partial",
-    "Placement",
-    "PlacementError",
-    "Plan",
-    "PlanError",
-    "S",
-    "ShapeError",
-    "Tensor",
-    "TraceError",
-    "abs",
-    "add",
-    "all",
-    "any",
-    "arange",
-    "argmax",
-    "argmin",
-    "asarray",
-    "astype",
-    "bool_",
-    "broadcast_to",
-    "ceil",
-    "compile",
-    "complex64",
-    "complex128",
-    "concat",
-    "concatenate",
-    "contract",
-    "cos",
-    "data",
-    "divide",
-    "equal",
-    "erf",
-    "exp",
-    "expand_dims",
-    "expm1",
-    "eye",
-    "flip",
-    "float16",
-    "float32",
-    "float64",
-    "floor",
-    "floor_divide",
-    "from_local",
-    "full",
-    "getitem",
-    "grad",
-    "gradient_graph",
-    "greater",
-    "greater_equal",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "isfinite",
-    "isnan",
-    "launch",
-    "less",
-    "less_equal",
-    "linspace",
-    "log",
-    "log1p",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "manual_seed",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "multiply",
-    "negative",
-    "nn",
-    "no_grad",
-    "not_equal",
-    "one_hot",
-    "ones",
-    "ones_like",
-    "optim",
-    "pad",
-    "permute_dims",
-    "power",
-    "random",
-    "rank",
-    "remainder",
-    "reshape",
-    "round",
-    "scatter_add",
-    "sign",
-    "sin",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "subtract",
-    "sum",
-    "take",
-    "take_along_axis",
-    "tanh",
-    "tensordot",
-    "to_global",
-    "transpose",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "use",
-    "value_and_grad",
-    "vjp",
-    "where",
-    "world_size",
-    "zeros",
-    "zeros_like",
-]
 
 
 def __getattr__(name: str) -> object:

@@ -4,9 +4,20 @@ from flowcore.comm.errors import CommError, DivergenceError, HangError
 from flowcore.placement.errors import FlowcoreError, PlacementError
 
 __all__ = [
-    "CheckpointError", "CommError", "DTypeError", "DivergenceError", "FlowcoreError", "GradError", "GraphError",
-    "HangError", "MemoryLimitError", "PlacementError", "PlanError", "ShapeError", "TraceError",
-]  # fmt: skip
+    "CheckpointError",
+    "CommError",
+    "DTypeError",
+    "DivergenceError",
+    "FlowcoreError",
+    "GradError",
+    "GraphError",
+    "HangError",
+    "MemoryLimitError",
+    "PlacementError",
+    "PlanError",
+    "ShapeError",
+    "TraceError",
+]
 
 
 class ShapeError(FlowcoreError, ValueError):

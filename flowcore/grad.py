@@ -23,6 +23,8 @@ from flowcore.trace import Trace
 from flowcore.tree import flatten
 from flowcore.world import current
 
+__all__ = ["grad", "gradient_graph", "no_grad", "ones_like", "value_and_grad", "vjp", "zeros_like"]
+
 
 @contextmanager
 def grad_enabled(wanted: bool) -> Iterator[None]:

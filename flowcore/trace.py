@@ -181,6 +181,4 @@ def _is_replica(value: Value) -> bool:
 
 def replica_move(source: Placement, target: Placement) -> Relayout:
     """The request that a replicated value be seen as one on `target`, and its gradient as one on `source`."""
-    return Relayout(
-        str(target), sbp_text(Layout(target, "B").sbp), str(source), sbp_text(Layout(source, "B").sbp)
-    )
+    return Relayout(str(target), sbp_text(Layout(target, "B").sbp), str(source), sbp_text(Layout(source, "B").sbp))

@@ -10,6 +10,8 @@ from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor
 
+__all__: list[str] = []
+
 
 @operator
 class Alias(Op):

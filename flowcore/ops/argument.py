@@ -18,6 +18,8 @@ from flowcore.ops.shape import reshape
 from flowcore.placement.signature import Equation
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["argmax", "argmin"]
+
 
 @dataclass(frozen=True)
 class Argument(Op):

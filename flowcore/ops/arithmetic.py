@@ -18,6 +18,8 @@ from flowcore.ops.unary import log
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["add", "divide", "floor_divide", "multiply", "power", "remainder", "subtract"]
+
 FIRST, SECOND, BOTH = frozenset({0}), frozenset({1}), frozenset({0, 1})
 Pair = tuple[Tensor | None, Tensor | None]
 

@@ -20,6 +20,8 @@ from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["astype"]
+
 INFINITE = (("P(max)->P(max)", "the identity -inf as an integer is whatever the machine makes of it"),)
 
 

@@ -15,6 +15,21 @@ from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = [
+    "equal",
+    "greater",
+    "greater_equal",
+    "isfinite",
+    "isnan",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "not_equal",
+]
+
 FALLING, RISING = Algebra(monotone=(1, -1)), Algebra(monotone=(-1, 1))
 ACROSS_RANKS = tuple(
     (f"{term}->{result}", "what a reduction across ranks makes of nan and inf is the transport's affair")

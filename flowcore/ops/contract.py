@@ -27,6 +27,8 @@ from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation, parse_equation
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["contract", "matmul", "tensordot"]
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:

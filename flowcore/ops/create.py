@@ -22,6 +22,8 @@ from flowcore.placement.sbp import P, SbpLike
 from flowcore.placement.signature import Equation, Signature, derive
 from flowcore.tensor import Tensor
 
+__all__ = ["arange", "eye", "full", "linspace", "ones", "zeros"]
+
 
 @operator
 class Full(Op):

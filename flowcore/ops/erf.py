@@ -21,6 +21,8 @@ from flowcore.ops.unary import RISING, exp, square
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["erf"]
+
 SMALL, LARGE = 0.46875, 4.0
 
 # numerator and denominator in descending powers

@@ -14,6 +14,8 @@ from flowcore.ops.elementwise import sum_to
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["maximum", "minimum"]
+
 
 @operator
 class Maximum(Binary):

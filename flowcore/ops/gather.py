@@ -25,6 +25,8 @@ from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["scatter_add", "take", "take_along_axis"]
+
 CASES: tuple[tuple[Shape, Shape, int, int], ...] = (
     # table, indices, axis, batch
     ((5, 7), (4,), 0, 0), ((5, 7), (3, 4), 0, 0), ((3, 5, 4), (7,), 1, 0), ((5, 7), (), 1, 0),

@@ -21,6 +21,8 @@ from flowcore.ops.shape import expand_dims, reshape
 from flowcore.ops.slices import Slice
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["flip", "getitem", "one_hot"]
+
 Span = tuple[int, int, int]
 
 

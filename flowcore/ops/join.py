@@ -20,6 +20,8 @@ from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["concat", "concatenate", "pad", "stack"]
+
 
 @operator
 class Concatenate(Op):

@@ -26,6 +26,8 @@ from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["all", "any", "max", "mean", "min", "sum"]
+
 Axis = int | Sequence[int] | None
 SAMPLES: tuple[tuple[Shape, tuple[int, ...]], ...] = (
     ((5, 7), (0,)), ((5, 7), (1,)), ((3, 5, 4), (0, 2)), ((3, 5, 4), (1,)), ((5, 2), (0, 1)),

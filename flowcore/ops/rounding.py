@@ -13,6 +13,8 @@ from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["abs", "ceil", "floor", "negative", "round", "sign"]
+
 RISING = Algebra(monotone=(1,))
 
 

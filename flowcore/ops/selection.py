@@ -18,6 +18,8 @@ from flowcore.ops.elementwise import Elementwise, broadcast_shape, elementwise_s
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["where"]
+
 
 @operator
 class Where(Elementwise):

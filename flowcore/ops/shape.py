@@ -20,6 +20,8 @@ from flowcore.placement.sbp import REDUCTIONS, SBP, B, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["broadcast_to", "expand_dims", "permute_dims", "reshape", "squeeze", "transpose"]
+
 MOVES = Algebra(selects=(frozenset({0}),))
 
 

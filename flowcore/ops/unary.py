@@ -14,6 +14,8 @@ from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
+__all__ = ["cos", "exp", "expm1", "log", "log1p", "sin", "sqrt", "square", "tanh"]
+
 RISING = Algebra(monotone=(1,))
 IN_DOMAIN = (("P(min)->P(min)", "a least term in the domain has every term in it, a greatest has not: of no use"),)
 

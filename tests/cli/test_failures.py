@@ -69,9 +69,7 @@ def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Comm
 def test_plain_mpirun_ends_as_well(script: Script, tmp_path: Path) -> None:
     variables = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PYTHONPATH": str(ROOT)}
     command = [find_launcher().path, "-n", "2", sys.executable, str(script(PRELUDE + ONE_FAILS))]
-    ran = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, timeout=60
-    )
+    ran = subprocess.run(command, cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, timeout=60)
     assert ran.returncode != 0
     assert ran.stderr.count("ValueError: rank one is unwell") == 1, ran.stderr
 

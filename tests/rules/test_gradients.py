@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-import flowcore.ops  # fills the registry
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.dispatch import apply
 from flowcore.op import OPS, Array, Sample

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import flowcore.ops  # noqa: F401  # fills the registry
+import flowcore  # noqa: F401  # fills the registry
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import OPS, Sample, Type, as_tuple, nd_signatures, parse_op

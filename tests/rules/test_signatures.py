@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-import flowcore.ops  # noqa: F401  # fills the registry
+import flowcore  # noqa: F401  # fills the registry
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.op import OPS, Array, Block, Op, Sample, Type, as_tuple, nd_signatures
 from flowcore.ops.arithmetic import Add
