@@ -1,0 +1,52 @@
+"""The training examples as modules, and the strategies under which the tests run them at tiny sizes."""
+
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import flowcore as fc
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+STEPS = 20
+TINY: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": 12, "batch": 10},
+    "gpt": {"layers": 1, "heads": 4, "width": 8, "context": 6, "vocabulary": 200, "batch": 5},
+}
+STRATEGIES: dict[str, tuple[int, dict[str, Any]]] = {
+    "data": (3, {}),
+    "model": (2, {"model": 2}),
+    "zero1": (3, {"zero": 1}),
+    "zero3": (2, {"zero": 3}),
+    "zero3_model": (4, {"data": 2, "model": 2, "zero": 3}),
+}
+CASES = [
+    *((name, strategy, *case) for name in TINY for strategy, case in STRATEGIES.items()),
+    ("gpt", "sequence", 2, {"model": 2, "sequence": True}),
+    ("gpt", "eager", 2, {"eager": True}),
+]
+
+
+@cache
+def example(name: str) -> ModuleType:
+    """The module of an example; beside it stands what it shares with the others."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(EXAMPLES))
+
+
+@cache
+def reports(name: str, ranks: int, **options: Any) -> list[Any]:
+    """What a quiet run in float64 gives on every rank."""
+    module = example(name)
+    given = module.Options(**{**TINY[name], "steps": STEPS, "dtype": "float64", "quiet": True, **options})
+    return fc.launch.run(module.run, ranks=ranks, args=(given,))
+
+
+def reference(name: str) -> list[float]:
+    """The losses of one rank, operator by operator."""
+    return list(reports(name, 1, eager=True)[0].losses)

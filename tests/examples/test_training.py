@@ -1,0 +1,53 @@
+"""Every strategy of every training example gives the losses of one rank, and the plan it gave before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.examples.programs import CASES, STEPS, STRATEGIES, example, reference, reports
+
+GOLDEN = [("mlp", "data"), ("mlp", "model"), ("mlp", "zero1"), ("gpt", "model")]
+
+
+@pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
+def test_a_strategy_gives_the_losses_of_one_rank(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
+    expected = reference(name)
+    assert len(expected) == STEPS and expected[-1] < expected[0]
+    for report in reports(name, ranks, **options):
+        assert report.losses == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(("name", "strategy"), GOLDEN)
+def test_the_transfers_of_a_strategy_are_as_they_were(
+    name: str, strategy: str, golden: Callable[[str, str], None]
+) -> None:
+    ranks, options = STRATEGIES[strategy]
+    plan = reports(name, ranks, **options)[0].plan
+    moves = Counter(
+        f"{t.kind} {t.dtype}{list(t.shape)} {t.source} -> {t.target}: {t.bytes} B, bound {t.bound} B"
+        for t in plan.transfers
+    )
+    lines = [f"{count} x {move}" for move, count in moves.items()]
+    golden(f"example_{name}_{strategy}", "\n".join([*lines, f"{plan.bytes_moved} B in {plan.messages} messages"]))
+
+
+def test_every_character_of_a_text_is_a_token_and_so_are_its_most_frequent_words() -> None:
+    text = "to be, or not to be\n"
+    ids, tokens = example("gpt").tokenize(text, 12)
+    assert len(tokens) == 12 and " be" in tokens
+    assert "".join(tokens[i] for i in ids) == text
+
+
+def test_a_vocabulary_smaller_than_the_characters_is_refused() -> None:
+    with pytest.raises(SystemExit, match="less than the 20 different characters"):
+        example("gpt").tokenize("abcdefghijklmnopqrst", 3)
+
+
+def test_the_options_of_an_example_are_its_fields() -> None:
+    mlp, training = example("mlp"), example("training")
+    options = training.parse(mlp.Options, None, ["--hidden", "7", "--zero", "3", "--eager"])
+    assert (options.hidden, options.zero, options.eager, options.batch) == (7, 3, True, mlp.Options.batch)
