@@ -18,6 +18,7 @@ from flowcore.ops.argument import *
 from flowcore.ops.arithmetic import *
 from flowcore.ops.cast import *
 from flowcore.ops.comparison import *
+from flowcore.ops.complex import *
 from flowcore.ops.contract import *
 from flowcore.ops.create import *
 from flowcore.ops.erf import *

@@ -75,6 +75,11 @@ def scalar_dtype(value: bool | int | float | complex, like: DType | None) -> DTy
     return DEFAULTS[order[rank[kind]]]
 
 
+def real_dtype(dtype: DType) -> DType:
+    """The dtype of the parts of complex numbers, and of the absolute values of all others."""
+    return np.dtype(f"float{dtype.itemsize * 4}") if dtype.kind == "c" else dtype
+
+
 def is_float(dtype: DType) -> bool:
     """Whether `dtype` is real floating or complex, so that gradients exist."""
     return dtype.kind in "fc"

@@ -113,6 +113,8 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
         raise GradError("backward() of a tensor that depends on none with requires_grad: set it on a parameter")
     if gradient is None and loss.size != 1:
         raise GradError(f"backward() of shape {loss.shape}: pass the gradient, or reduce to one element first")
+    if gradient is None and loss.dtype.kind == "c":
+        raise GradError(f"backward() of {loss.dtype}: pass the gradient, or take real, imag or abs first")
     with grad_enabled(False):
         leaves = pull_back([loss], [ones_like(loss) if gradient is None else gradient])
         for leaf, found in leaves.values():
@@ -179,6 +181,8 @@ def value_and_grad(
         if not isinstance(value, Tensor) or value.size != 1:
             shape = value.shape if isinstance(value, Tensor) else type(value).__name__
             raise GradError(f"grad needs a function with one scalar result, got {shape}: sum it, or use fc.vjp")
+        if value.dtype.kind == "c":
+            raise GradError(f"grad needs a real result, got {value.dtype}: take real, imag or abs, or use fc.vjp")
         found = _gradients([value], [ones_like(value)], leaves)
         return result, rebuild(found) if not isinstance(argnums, int) else rebuild(found)[0]
 

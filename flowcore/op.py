@@ -101,7 +101,7 @@ class Sample:
     types: tuple[Type, ...]
     draw: tuple[str, ...] = ()
     """Per input: "normal" (default), "positive", "whole" (small integers), "index:N" (0..N-1), "special" (with nan and
-    infinities), "bool", "key"."""
+    infinities), "definite" (positive definite matrices), "bool", "key"."""
     excluded: tuple[tuple[str, str], ...] = ()
     """Sound signatures that are deliberately not declared: (signature text, reason)."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from flowcore.op import Array, Sample, function, operator
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned, floating
+from flowcore.ops.complex import conj
 from flowcore.ops.elementwise import Elementwise, sum_to
 from flowcore.ops.rounding import floor
 from flowcore.ops.selection import where
@@ -79,7 +80,7 @@ class Multiply(Binary):
         return np.multiply(a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        return sum_to(dy * b, a), sum_to(dy * a, b)
+        return sum_to(dy * conj(b), a), sum_to(dy * conj(a), b)
 
 
 @operator
@@ -94,8 +95,8 @@ class Divide(Binary):
         return np.divide(a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        da = dy / b
-        return sum_to(da, a), sum_to(-da * (a / b), b)
+        da = dy / conj(b)
+        return sum_to(da, a), sum_to(-da * conj(a / b), b)
 
 
 @operator
@@ -109,14 +110,14 @@ class Power(Binary):
         return np.power(a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
-        # what would be nan is kept out of the products: the logarithm of a base <= 0, and 0 · 0^-1
-        above = where(a > 0, a, 1.0)
+        # what would be nan is kept out of the products: the logarithm of a real base <= 0 or of 0, and 0 · 0^-1
+        above = where(a == 0 if a.dtype.kind == "c" else a <= 0, 1.0, a)
         exponent = where(b == 0, 1.0, b - 1)
-        return sum_to(dy * b * power(a, exponent), a), sum_to(dy * power(a, b) * log(above), b)
+        return sum_to(dy * conj(b * power(a, exponent)), a), sum_to(dy * conj(power(a, b) * log(above)), b)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return [sample for sample in super().samples() if sample.types[0].dtype.kind == "f"]
+        return [sample for sample in super().samples() if sample.types[0].dtype.kind in "fc"]
 
 
 @operator

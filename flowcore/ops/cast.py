@@ -16,6 +16,7 @@ from flowcore.dtypes import DType, as_dtype, float32, is_float, promote
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
 from flowcore.ops.call import apply
+from flowcore.ops.complex import real
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
@@ -61,14 +62,16 @@ class Cast(Elementwise):
         return x.astype(self.target)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Any:
-        return astype(dy, x.dtype) if is_float(x.dtype) else None
+        if not is_float(x.dtype):
+            return None
+        return astype(dy if x.dtype.kind == "c" else real(dy), x.dtype)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         pairs = (
             ("float64", "float32"), ("float32", "float64"), ("float64", "int64"), ("float64", "complex128"),
             ("int64", "float64"), ("int64", "int32"), ("int32", "int64"), ("int64", "bool"), ("bool", "float32"),
-            ("bool", "int64"), ("float64", "bool"),
+            ("complex128", "complex64"),            ("bool", "int64"), ("float64", "bool"),
         )  # fmt: skip
         return tuple(
             Sample(

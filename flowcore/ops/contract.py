@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import bool_, float32, float64, int64
+from flowcore.dtypes import bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned, astype
+from flowcore.ops.complex import conj
 from flowcore.ops.elementwise import broadcast_shape
 from flowcore.ops.shape import reshape
 from flowcore.placement.layout import Shape
@@ -113,7 +114,9 @@ class Contract(Op):
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         equation = _parsed(self.formula)
         (first, second), (result,) = equation.inputs, equation.outputs
-        return contract(f"{result},{second}->{first}", dy, b), contract(f"{first},{result}->{second}", a, dy)
+        return contract(f"{result},{second}->{first}", dy, conj(b)), contract(
+            f"{first},{result}->{second}", conj(a), dy
+        )
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
         equation = _parsed(self.formula)
@@ -130,7 +133,10 @@ class Contract(Op):
             ("bmn,bmk->nk", (2, 3, 5), (2, 3, 4)),
         )  # fmt: skip
         floats = tuple(Sample(cls(formula), (Type(a, float64), Type(b, float64))) for formula, a, b in cases)
-        others = (Sample(cls("mk,kn->mn"), (Type((5, 7), dtype), Type((7, 4), dtype))) for dtype in (int64, float32))
+        others = (
+            Sample(cls("mk,kn->mn"), (Type((5, 7), dtype), Type((7, 4), dtype)))
+            for dtype in (int64, float32, complex128)
+        )
         return (*floats, *others)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import DType, bool_, float32, float64, int64
+from flowcore.dtypes import DType, bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Op, Sample, Type
 from flowcore.placement.layout import Shape
@@ -19,7 +19,7 @@ from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor
 
 KINDS = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "real floating", "c": "complex"}
-SAMPLE_DTYPES = {"b": bool_, "i": int64, "f": float64}
+SAMPLE_DTYPES = {"b": bool_, "i": int64, "f": float64, "c": complex128}
 SHAPES: dict[int, tuple[tuple[Shape, ...], ...]] = {
     1: (((5, 7),), ((3, 5, 4),), ((),)),
     2: (((5, 7), (5, 7)), ((5, 7), (7,)), ((5, 1), (3, 1, 7))),
@@ -91,7 +91,7 @@ class Elementwise(Op):
 def elementwise_samples(op: Elementwise) -> tuple[Sample, ...]:
     """Every shape of `SHAPES` in the widest dtype `op` takes, and the first shape in its other dtypes."""
     shapes = SHAPES[len(op.draws)]
-    widest, *others = (SAMPLE_DTYPES[kind] for kind in "fib" if kind in op.kinds)
+    widest, *others = (SAMPLE_DTYPES[kind] for kind in "ficb" if kind in op.kinds)
     cases = [(widest, case) for case in shapes] + [(dtype, shapes[0]) for dtype in others]
     if op.kinds.count("f"):
         cases.append((float32, shapes[0]))

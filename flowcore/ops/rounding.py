@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.op import Array, function, operator
+from flowcore.dtypes import real_dtype
+from flowcore.op import Array, Type, function, operator
 from flowcore.ops.call import apply
+from flowcore.ops.complex import conj, real
 from flowcore.ops.elementwise import Elementwise
+from flowcore.ops.selection import where
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
@@ -35,10 +38,13 @@ class Negative(Elementwise):
 
 @operator
 class Abs(Elementwise):
-    """y = |x|."""
+    """y = |x|, which is real."""
 
     name: ClassVar[str] = "abs"
-    kinds: ClassVar[str] = "iuf"
+    kinds: ClassVar[str] = "iufc"
+
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
+        return (Type(types[0].shape, real_dtype(self.common(types))),)
 
     def kernel(self, x: Array) -> Any:
         return np.abs(x)
@@ -49,14 +55,21 @@ class Abs(Elementwise):
 
 @operator
 class Sign(Elementwise):
-    """y = -1, 0 or 1, as x is negative, zero or positive."""
+    """y = x / |x|, and 0 where x is: of real numbers -1, 0 or 1."""
 
     name: ClassVar[str] = "sign"
-    kinds: ClassVar[str] = "iuf"
+    kinds: ClassVar[str] = "iufc"
     algebra: ClassVar[Algebra] = RISING
 
     def kernel(self, x: Array) -> Any:
         return np.sign(x)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor | None:
+        """Only what turns x changes its sign; real numbers cannot turn."""
+        if x.dtype.kind != "c":
+            return None
+        turn, size = sign(x), abs(x)
+        return (dy - turn * real(conj(turn) * dy)) / where(size == 0, 1.0, size)
 
 
 @operator
@@ -109,7 +122,7 @@ def abs(x: TensorLike, /) -> Tensor:
 
 @function
 def sign(x: TensorLike, /) -> Tensor:
-    """-1, 0 or 1, as each element is negative, zero or positive."""
+    """-1, 0 or 1, as each element is negative, zero or positive; of a complex one x / |x|."""
     return apply(Sign(), *operands(x))
 
 

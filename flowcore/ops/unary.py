@@ -10,6 +10,7 @@ from flowcore.dispatch import operands
 from flowcore.op import Array, function, operator
 from flowcore.ops.call import apply
 from flowcore.ops.cast import floating
+from flowcore.ops.complex import conj
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
@@ -32,7 +33,7 @@ class Exp(Elementwise):
         return np.exp(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * exp(x)
+        return dy * conj(exp(x))
 
 
 @operator
@@ -47,7 +48,7 @@ class Expm1(Elementwise):
         return np.expm1(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * exp(x)
+        return dy * conj(exp(x))
 
 
 @operator
@@ -63,7 +64,7 @@ class Log(Elementwise):
         return np.log(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy / x
+        return dy / conj(x)
 
 
 @operator
@@ -79,7 +80,7 @@ class Log1p(Elementwise):
         return np.log1p(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy / (x + 1)
+        return dy / conj(x + 1)
 
 
 @operator
@@ -95,7 +96,7 @@ class Sqrt(Elementwise):
         return np.sqrt(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy / (sqrt(x) * 2)
+        return dy / conj(sqrt(x) * 2)
 
 
 @operator
@@ -110,7 +111,7 @@ class Tanh(Elementwise):
         return np.tanh(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * (1 - square(tanh(x)))
+        return dy * conj(1 - square(tanh(x)))
 
 
 @operator
@@ -124,7 +125,7 @@ class Sin(Elementwise):
         return np.sin(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return dy * cos(x)
+        return dy * conj(cos(x))
 
 
 @operator
@@ -138,7 +139,7 @@ class Cos(Elementwise):
         return np.cos(x)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
-        return -dy * sin(x)
+        return -dy * conj(sin(x))
 
 
 @function

@@ -36,6 +36,9 @@ def draw(type: Type, how: str, random: Random) -> Array:
             value = random.integers(0, 2**31, type.shape)
         case "whole", _:
             value = random.integers(-3, 4, type.shape)
+        case "definite", _:
+            factor = draw(type, "normal", random)
+            value = factor @ np.conj(np.swapaxes(factor, -1, -2)) + np.eye(type.shape[-1])
         case "positive", _:
             value = random.uniform(0.5, 3.0, type.shape)
         case _, "b":
@@ -71,7 +74,7 @@ def terms(value: Array, op: str, parts: int, random: Random) -> list[Array]:
             info = np.iinfo(value.dtype)
             others = random.integers(info.min, info.max, shape, value.dtype, endpoint=True)
         else:
-            others = random.normal(size=shape).astype(value.dtype)
+            others = draw(Type(shape, value.dtype), "normal", random)
         return [*others, np.asarray(value - others.sum(axis=0, dtype=value.dtype), value.dtype)]
     owner = random.integers(0, parts, value.shape)
     return [np.where(owner == rank, value, _beyond(value, op, random)).astype(value.dtype) for rank in range(parts)]

@@ -11,20 +11,23 @@ import pytest
 import flowcore as fc
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.dispatch import apply
-from flowcore.op import OPS, Array, Sample
-from tests.rules.simulate import Random, inputs_of, random_of, samples
+from flowcore.op import OPS, Array, Sample, Type, as_tuple, type_of
+from tests.rules.simulate import Random, draw, inputs_of, random_of, samples
 
-FLOAT64 = np.dtype("float64")
+DOUBLE = (np.dtype("float64"), np.dtype("complex128"))
 STEP = 1e-6
 
 
 def has_gradient(sample: Sample) -> bool:
-    """Whether differences in float64 can tell: float64 results, and a float64 input."""
-    every = (*sample.types, *sample.op.infer(*sample.types))
-    floats = [type.dtype for type in every if type.dtype.kind in "fc"]
-    outputs = sample.op.infer(*sample.types)
-    has_input = any(type.dtype == FLOAT64 for type in sample.types)
-    return has_input and all(dtype == FLOAT64 for dtype in floats) and all(type.dtype == FLOAT64 for type in outputs)
+    """Whether differences in double precision can tell: an input and a result, and all others that are no integers."""
+    results = sample.op.infer(*sample.types)
+    floats = [type.dtype for type in (*sample.types, *results) if type.dtype.kind in "fc"]
+    return all(dtype in DOUBLE for dtype in floats) and bool(doubles(sample.types)) and bool(doubles(results))
+
+
+def doubles(types: Sequence[Type]) -> list[int]:
+    """The places of the real and complex numbers in double precision."""
+    return [place for place, type in enumerate(types) if type.dtype in DOUBLE]
 
 
 SAMPLES = [sample for sample in samples(OPS, (Boxing, Relayout)) if has_gradient(sample)]
@@ -32,36 +35,45 @@ SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
 
 
 class Case:
-    """A sample as a function of its float inputs, the others held fixed."""
+    """A sample as a function of its double inputs, the others held fixed; real inner products Re Σ conj(a) b."""
 
     def __init__(self, sample: Sample, random: Random) -> None:
         self.op, self.arrays = sample.op, inputs_of(sample, random)
-        self.free = [place for place, type in enumerate(sample.types) if type.dtype == FLOAT64]
-        (result,) = sample.op.infer(*sample.types)
-        self.dy = random.normal(size=result.shape)
-        self.direction = [random.normal(size=self.arrays[place].shape) for place in self.free]
+        self.free, results = doubles(sample.types), sample.op.infer(*sample.types)
+        self.made = doubles(results)
+        self.dy = [draw(results[place], "normal", random) for place in self.made]
+        self.direction = self.directions(random)
         self.point = [self.arrays[place] for place in self.free]
 
-    def result(self, *free: Any) -> Any:
-        """The operator's result at these float inputs."""
+    def directions(self, random: Random) -> list[Array]:
+        """A direction for each input, real and imaginary where the input is complex."""
+        return [draw(type_of(self.arrays[place]), "normal", random) for place in self.free]
+
+    def result(self, *free: Any) -> list[Any]:
+        """The operator's double results at these inputs."""
         inputs: list[Any] = [fc.asarray(array) for array in self.arrays]
         for place, value in zip(self.free, free, strict=True):
             inputs[place] = value
-        return apply(self.op, *inputs)
+        results = as_tuple(apply(self.op, *inputs))
+        return [results[place] for place in self.made]
 
     def gradients(self, *free: Any) -> tuple[Any, ...]:
-        """The gradients of <dy, result> with respect to the float inputs."""
-        return fc.vjp(self.result, *free)[1](fc.asarray(self.dy))
+        """The gradients of <dy, results> with respect to the double inputs."""
+        return fc.vjp(self.result, *free)[1](*map(fc.asarray, self.dy))
 
     def value(self, point: Sequence[Array]) -> float:
-        """<dy, result>."""
+        """<dy, results>."""
         with np.errstate(all="ignore"):
-            return float(np.vdot(self.dy, self.result(*map(fc.asarray, point)).numpy()))
+            return inner(self.dy, self.result(*map(fc.asarray, point)))
 
     def slope(self, point: Sequence[Array]) -> float:
         """<direction, gradients>, by the operator's vjp."""
-        found = self.gradients(*map(fc.asarray, point))
-        return float(sum(np.vdot(v, g.numpy()) for v, g in zip(self.direction, found, strict=True)))
+        return inner(self.direction, self.gradients(*map(fc.asarray, point)))
+
+
+def inner(arrays: Sequence[Array], tensors: Sequence[Any]) -> float:
+    """<arrays, tensors>."""
+    return float(sum(np.vdot(a, x.numpy()).real for a, x in zip(arrays, tensors, strict=True)))
 
 
 def difference(f: Callable[[Sequence[Array]], float], point: Sequence[Array], direction: Sequence[Array]) -> float:
@@ -76,7 +88,7 @@ def test_gradients_agree_with_differences(sample: Sample) -> None:
     case = Case(sample, random_of(sample))
     found = case.gradients(*map(fc.asarray, case.point))
     assert [gradient.shape for gradient in found] == [x.shape for x in case.point]
-    assert all(gradient.dtype == FLOAT64 for gradient in found)
+    assert [gradient.dtype for gradient in found] == [x.dtype for x in case.point]
     expected = difference(case.value, case.point, case.direction)
     assert case.slope(case.point) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
@@ -86,15 +98,31 @@ def test_gradients_of_gradients_agree_with_differences(sample: Sample) -> None:
     case = Case(sample, random_of(sample))
     points, directions = list(map(fc.asarray, case.point)), list(map(fc.asarray, case.direction))
     second = fc.vjp(case.gradients, *points)[1](*directions)
-    again = [np.random.default_rng(1).normal(size=x.shape) for x in case.point]
-    found = float(sum(np.vdot(v, g.numpy()) for v, g in zip(again, second, strict=True)))
-    assert found == pytest.approx(difference(case.slope, case.point, again), rel=1e-4, abs=1e-4)
+    again = case.directions(np.random.default_rng(1))
+    assert inner(again, second) == pytest.approx(difference(case.slope, case.point, again), rel=1e-4, abs=1e-4)
 
 
 def test_ties_share_the_gradient_of_a_maximum() -> None:
     x = fc.asarray(np.array([2.0, 1.0, 2.0]))
     (gradient,) = fc.vjp(lambda x: x.max(), x)[1](fc.asarray(np.float64(1)))
     np.testing.assert_array_equal(gradient.numpy(), [0.5, 0.0, 0.5])
+
+
+def test_the_gradient_of_a_real_loss_is_the_direction_in_which_it_grows() -> None:
+    z = fc.asarray(np.array([1 + 2j, -3j]))
+    np.testing.assert_allclose(fc.grad(lambda z: fc.sum(fc.abs(z) ** 2.0))(z).numpy(), 2 * z.numpy())
+    np.testing.assert_allclose(fc.grad(lambda z: fc.sum(fc.real(z * (3 + 4j))))(z).numpy(), [3 - 4j, 3 - 4j])
+    for value in (0.0, 0j):
+        gradient = fc.grad(lambda z: fc.sum(fc.abs(z)))(fc.asarray(np.array([value])))
+        np.testing.assert_array_equal(gradient.numpy(), [0])
+
+
+def test_a_complex_loss_has_no_gradient() -> None:
+    z = fc.asarray(np.array(1 + 2j)).requires_grad_()
+    with pytest.raises(fc.GradError, match="take real, imag or abs"):
+        fc.grad(lambda z: z * z)(z)
+    with pytest.raises(fc.GradError, match="take real, imag or abs"):
+        (z * z).backward()
 
 
 def test_the_power_of_zero_has_a_finite_gradient() -> None:

@@ -1,0 +1,94 @@
+"""Complex numbers: their parts and their conjugate; real tensors pass through.
+
+The gradient g of a real loss L with respect to a complex z is the one with dL = Re Σ conj(g) dz: z - εg descends, as in
+PyTorch. So y = f(z) with f analytic passes dy on as dy · conj(f'(z)), and a linear map by its adjoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowcore.dispatch import operands
+from flowcore.dtypes import real_dtype
+from flowcore.op import Array, Type, function, operator
+from flowcore.ops.call import apply
+from flowcore.ops.elementwise import Elementwise
+from flowcore.placement.signature import Algebra
+from flowcore.tensor import Tensor, TensorLike
+
+__all__ = ["conj", "imag", "real"]
+
+LINEAR = Algebra(linear=(frozenset({0}),))
+
+
+class Part(Elementwise):
+    """A real linear function of complex numbers."""
+
+    kinds: ClassVar[str] = "c"
+    algebra: ClassVar[Algebra] = LINEAR
+
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
+        return (Type(types[0].shape, real_dtype(self.common(types))),)
+
+
+@operator
+class Real(Part):
+    """y = Re x."""
+
+    name: ClassVar[str] = "real"
+
+    def kernel(self, x: Array) -> Any:
+        return x.real
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        return dy.astype(x.dtype)
+
+
+@operator
+class Imag(Part):
+    """y = Im x."""
+
+    name: ClassVar[str] = "imag"
+
+    def kernel(self, x: Array) -> Any:
+        return x.imag
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        return dy.astype(x.dtype) * 1j
+
+
+@operator
+class Conj(Elementwise):
+    """y = Re x - i Im x."""
+
+    name: ClassVar[str] = "conj"
+    kinds: ClassVar[str] = "c"
+    algebra: ClassVar[Algebra] = LINEAR
+
+    def kernel(self, x: Array) -> Any:
+        return np.conj(x)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        return conj(dy)
+
+
+@function
+def real(x: TensorLike, /) -> Tensor:
+    """The real part, elementwise; a real x itself."""
+    (tensor,) = operands(x)
+    return apply(Real(), tensor) if tensor.dtype.kind == "c" else tensor
+
+
+@function
+def imag(x: TensorLike, /) -> Tensor:
+    """The imaginary part of complex x, elementwise."""
+    return apply(Imag(), *operands(x))
+
+
+@function
+def conj(x: TensorLike, /) -> Tensor:
+    """The complex conjugate, elementwise; a real x itself."""
+    (tensor,) = operands(x)
+    return apply(Conj(), tensor) if tensor.dtype.kind == "c" else tensor
