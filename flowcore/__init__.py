@@ -8,6 +8,7 @@ from flowcore import nn as nn
 from flowcore import optim as optim
 from flowcore import random as random
 from flowcore.compile import compile as compile
+from flowcore.derivatives import *
 from flowcore.dispatch import asarray as asarray
 from flowcore.dispatch import to_global as to_global
 from flowcore.dtypes import *

@@ -26,6 +26,7 @@ class Relayout(Op):
     """y = x, on `placement`, laid out as `sbp` ("": whatever the planner finds best)."""
 
     name: ClassVar[str] = "to_global"
+    spans: ClassVar[bool] = True
     placement: str
     sbp: str = ""
     grad_placement: str = ""

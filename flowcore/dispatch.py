@@ -64,7 +64,7 @@ def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:
     line = where()
     builder = Builder()
     numbers = [builder.input(value) for value in values]
-    if not isinstance(op, Relayout):
+    if not op.spans:
         target = common_placement(values, op, line)
         for position, value in enumerate(values):
             if target is not None and value.placement != target:

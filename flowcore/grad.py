@@ -15,11 +15,11 @@ from typing import Any
 
 from flowcore.dispatch import apply, filled, operands, to_global
 from flowcore.errors import GradError, ShapeError
-from flowcore.graph import Graph
+from flowcore.graph import Graph, Value
 from flowcore.op import OPS, as_tuple, function
 from flowcore.placement.layout import Layout
+from flowcore.staging import replay, stage, tracing
 from flowcore.tensor import Record, Tensor
-from flowcore.trace import Trace
 from flowcore.tree import flatten
 from flowcore.world import current
 
@@ -47,13 +47,16 @@ def ones_like(x: Tensor) -> Tensor:
     return filled(x.shape, 1, x.dtype, Layout(x.placement, "B"))
 
 
+@function
 def zeros_like(x: Tensor) -> Tensor:
     """A replicated tensor of zeros with the shape, dtype and placement of `x`."""
     return filled(x.shape, 0, x.dtype, Layout(x.placement, "B"))
 
 
-def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
-    """The gradient with respect to every leaf that `outputs` depend on, by id: (leaf, gradient)."""
+def pull_back(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], since: int = 0
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """The gradient with respect to every tensor at which the records made after number `since` end, by id."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
     heap: list[tuple[int, Record]] = []
     queued: set[int] = set()
@@ -62,7 +65,7 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> dict[i
         before = found.get(id(tensor))
         found[id(tensor)] = (tensor, gradient if before is None else operands_add(before[1], gradient))
         record = tensor.record
-        if record is not None and id(record) not in queued:
+        if record is not None and record.sequence > since and id(record) not in queued:
             queued.add(id(record))
             heappush(heap, (-record.sequence, record))
 
@@ -73,7 +76,7 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> dict[i
         _, record = heappop(heap)
         for tensor, gradient in _through(record, found):
             accumulate(tensor, gradient)
-    return {key: (tensor, gradient) for key, (tensor, gradient) in found.items() if tensor.record is None}
+    return found
 
 
 def operands_add(a: Tensor, b: Tensor) -> Tensor:
@@ -89,11 +92,8 @@ def _through(record: Record, found: dict[int, tuple[Tensor, Tensor]]) -> Iterato
                 f"a tensor of {tensor.value.type} was assigned to after {record.op.name} read it: "
                 f"call backward() before the update, or detach() it"
             )
-    cotangents = []
-    for output in record.outputs:
-        pair = found.pop(id(output), None)
-        cotangents.append(zeros_like(output) if pair is None else pair[1])
-    gradients = as_tuple(record.op.vjp(cotangents[0] if len(cotangents) == 1 else tuple(cotangents), *record.inputs))
+    cotangents = [found.pop(id(output), (None, None))[1] for output in record.outputs]
+    gradients = as_tuple(record.op.pull(cotangents, record.inputs, record.outputs))
     if len(gradients) != len(record.inputs):
         raise GradError(f"the vjp of {record.op.name} gives {len(gradients)} gradients for {len(record.inputs)} inputs")
     for tensor, gradient in zip(record.inputs, gradients, strict=True):
@@ -118,28 +118,39 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
     with grad_enabled(False):
         leaves = pull_back([loss], [ones_like(loss) if gradient is None else gradient])
         for leaf, found in leaves.values():
+            if leaf.record is not None:
+                continue
             total = found if leaf.grad is None else operands_add(leaf.grad, found)
             # eagerly a gradient is stored as its leaf lies; while tracing the planner still decides
             is_traced = current().trace is not None
             leaf.grad = total if is_traced else to_global(total, leaf.placement, leaf.sbp).detach()
 
 
-def vjp(f: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
-    """f(*primals), and the function from a cotangent of it to the gradients with respect to `primals`."""
-    leaves = [_as_leaf(primal) for primal in primals]
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """(f(*primals), the function from a cotangent of it to the gradients with respect to `primals`).
+
+    Primals, results and cotangents are any trees of tensors. has_aux: f returns (result, more), and so does this.
+    """
+    arguments, leaves, rebuild = variables(primals, range(len(primals)))
+    since = current().sequence
     with grad_enabled(True):
-        result = f(*leaves)
-    outputs, _ = flatten(result)
+        result = f(*arguments)
+    value, *more = result if has_aux else (result,)
+    outputs, _ = flatten(value)
 
-    def pull(*cotangents: Tensor) -> tuple[Tensor, ...]:
+    def pull(*cotangents: Any) -> tuple[Any, ...]:
         given = [cotangent for item in cotangents for cotangent in flatten(item)[0]]
-        found = _gradients(outputs, given, leaves)
-        return tuple(found)
+        if [x.shape for x in given] != [x.shape for x in outputs]:
+            raise GradError(
+                f"cotangents of shapes {[x.shape for x in given]} for results of {[x.shape for x in outputs]}: "
+                f"pass one for each result, shaped as it"
+            )
+        return rebuild(gradients(outputs, given, leaves, since))
 
-    return result, pull
+    return (value, pull, *more)
 
 
-def _as_leaf(x: Any) -> Tensor:
+def as_leaf(x: Any) -> Tensor:
     """A new variable with the value of `x`; what is computed from it still depends on `x`, for outer gradients."""
     (tensor,) = operands(x)
     if tensor.dtype.kind not in "fc":
@@ -149,17 +160,12 @@ def _as_leaf(x: Any) -> Tensor:
     return leaf
 
 
-def _gradients(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of `outputs` with respect to `wrt`, whose own records are not followed."""
-    records = [tensor.record for tensor in wrt]
-    for tensor in wrt:
-        tensor.record = None
-    try:
-        with grad_enabled(True):
-            found = pull_back(outputs, cotangents)
-    finally:
-        for tensor, record in zip(wrt, records, strict=True):
-            tensor.record = record
+def gradients(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor], since: int
+) -> list[Tensor]:
+    """Gradients of `outputs` with respect to `wrt`, through the records made after number `since`."""
+    with grad_enabled(True):
+        found = pull_back(outputs, cotangents, since)
     return [found[id(tensor)][1] if id(tensor) in found else zeros_like(tensor) for tensor in wrt]
 
 
@@ -174,7 +180,8 @@ def value_and_grad(
 
     @wraps(f)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        arguments, leaves, rebuild = _with_leaves(arguments, numbers)
+        arguments, leaves, rebuild = variables(arguments, numbers)
+        since = current().sequence
         with grad_enabled(True):
             result = f(*arguments, **options)
         value = result[0] if has_aux else result
@@ -183,13 +190,13 @@ def value_and_grad(
             raise GradError(f"grad needs a function with one scalar result, got {shape}: sum it, or use fc.vjp")
         if value.dtype.kind == "c":
             raise GradError(f"grad needs a real result, got {value.dtype}: take real, imag or abs, or use fc.vjp")
-        found = _gradients([value], [ones_like(value)], leaves)
+        found = gradients([value], [ones_like(value)], leaves, since)
         return result, rebuild(found) if not isinstance(argnums, int) else rebuild(found)[0]
 
     return wrapped
 
 
-def _with_leaves(
+def variables(
     arguments: tuple[Any, ...], numbers: Sequence[int]
 ) -> tuple[tuple[Any, ...], list[Tensor], Callable[[Sequence[Tensor]], tuple[Any, ...]]]:
     """The arguments with those in `numbers` made variables; these; and what lays their gradients out alike."""
@@ -198,7 +205,7 @@ def _with_leaves(
         if not -len(arguments) <= number < len(arguments):
             raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
         parts, build = flatten(arguments[number])
-        mine = [_as_leaf(part) for part in parts]
+        mine = [as_leaf(part) for part in parts]
         changed[number] = build(mine)
         leaves.extend(mine)
         forms.append((len(mine), build))
@@ -225,28 +232,42 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     return wrapped
 
 
-def replay(graph: Graph, arguments: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs of `graph` on `arguments`, its operators applied one by one."""
-    known = dict(zip(graph.inputs, arguments, strict=True))
-    for node in graph.nodes:
-        value = graph.values[node.outputs[0]]
-        layout = None if node.inputs else Layout(value.placement, "B" if value.sbp is None else value.sbp)
-        results = as_tuple(apply(node.op, *(known[number] for number in node.inputs), layout=layout))
-        known.update(zip(node.outputs, results, strict=True))
-    return [known[number] for number in graph.outputs]
+def vjp_graph(graph: Graph, wrt: tuple[int, ...], given: tuple[int, ...]) -> tuple[Graph, tuple[Tensor, ...]]:
+    """From the inputs of `graph` and cotangents of its outputs number `given`: the gradients for inputs number `wrt`.
+
+    Also the constants that the gradients of its operators are made with; the graph takes them behind the others.
+    """
+    world, key = current(), (vjp_graph, graph, wrt, given)
+    if key not in world.programs:
+
+        def pull(*symbols: Tensor) -> list[Tensor]:
+            arguments, cotangents = symbols[: len(graph.inputs)], symbols[len(graph.inputs) :]
+            for position in wrt:
+                arguments[position].requires_grad = True
+            since = world.sequence
+            outputs = replay(graph, arguments)
+            return gradients([outputs[n] for n in given], cotangents, [arguments[n] for n in wrt], since)
+
+        values = [graph.values[number] for number in graph.inputs]
+        made = stage(pull, [*values, *(symbolic_of(graph, number) for number in given)], "a gradient")
+        world.programs[key] = made.graph, made.captured
+    found: tuple[Graph, tuple[Tensor, ...]] = world.programs[key]
+    return found
+
+
+def symbolic_of(graph: Graph, output: int) -> Value:
+    """A value of the type of output number `output`, laid out as the planner likes."""
+    value = graph.values[graph.outputs[output]]
+    return Value(value.type, value.placement)
 
 
 def gradient_graph(graph: Graph, wrt: Sequence[int]) -> Graph:
     """The graph of (outputs, gradients of the first output with respect to inputs number `wrt`)."""
-    world, trace = current(), Trace()
-    before, world.trace = world.trace, trace
-    try:
+    with tracing() as trace:
         arguments = [trace.input(graph.values[number]) for number in graph.inputs]
         for position in wrt:
             arguments[position].requires_grad = True
-        with grad_enabled(True):
-            outputs = replay(graph, arguments)
+        since = current().sequence
+        outputs = replay(graph, arguments)
         leaves = [arguments[position] for position in wrt]
-        return trace.finish([*outputs, *_gradients(outputs[:1], [ones_like(outputs[0])], leaves)])[0]
-    finally:
-        world.trace = before
+        return trace.finish([*outputs, *gradients(outputs[:1], [ones_like(outputs[0])], leaves, since)])[0]

@@ -65,6 +65,13 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.values, self.inputs, self.nodes, self.outputs))
+
     def types(self, numbers: Iterable[int]) -> tuple[Type, ...]:
         """The types of the values with these numbers."""
         return tuple(self.values[number].type for number in numbers)

@@ -131,6 +131,10 @@ class Op:
 
     name: ClassVar[str] = ""
     algebra: ClassVar[Algebra] = Algebra()
+    bodies: ClassVar[tuple[str, ...]] = ()
+    """The attributes that are graphs; text shows them under the operator's line."""
+    spans: ClassVar[bool] = False
+    """Whether its inputs and results may lie on several placements."""
 
     # what a subclass states; it names its own arguments (the catch-all `**_` lets type checkers accept that)
 
@@ -153,6 +157,30 @@ class Op:
     def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         """Per input its gradient (None: has none), given that of the result; a single one needs no tuple."""
         raise GradError(f"{self.name} has no gradient: use fc.Tensor.detach() on its inputs, or give it a vjp")
+
+    def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
+        """What `vjp` gives, from the gradient of every result (None: nothing depends on it)."""
+        given = tuple(
+            FUNCTIONS["zeros_like"](result) if dy is None else dy
+            for dy, result in zip(cotangents, results, strict=True)
+        )
+        return self.vjp(given[0] if len(given) == 1 else given, *inputs)
+
+    def mapped(self, inputs: Sequence[Any], flags: Sequence[bool], size: int) -> tuple[Any, Sequence[bool]] | None:
+        """The results with a new leading axis (of `size`) that the flagged inputs have, and which results have it.
+
+        Written with flowcore's own functions, for an operator of which `batched` cannot speak; None: `batched` does.
+        """
+        return None
+
+    @property
+    def expansion(self) -> Any:
+        """The graph that stands in the place of this operator from planning on; None: the operator itself does."""
+        return None
+
+    def placements(self) -> tuple[Any, ...]:
+        """Where the results lie, for an operator that spans placements."""
+        raise NotImplementedError
 
     def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
         """The operator to run on one rank's blocks; differs from self where attributes speak of the whole value."""
@@ -198,8 +226,9 @@ class Op:
         return points * (2 if contracts else 1)
 
     def text(self) -> str:
-        """The operator and its attributes, as `parse_op` reads them."""
-        attributes = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        """The operator and its attributes but for graphs, as `parse_op` reads them."""
+        plain = (field.name for field in fields(self) if field.name not in self.bodies)
+        attributes = ", ".join(f"{name}={getattr(self, name)!r}" for name in plain)
         return f"{self.name}{{{attributes}}}" if attributes else self.name
 
     def __str__(self) -> str:
@@ -267,8 +296,8 @@ def is_valid(sbp: SBP, type: Type) -> bool:
     return type.dtype.kind != ("b" if sbp.op == "sum" else "c")
 
 
-def parse_op(text: str) -> Op:
-    """The operator that `Op.text` writes."""
+def parse_op(text: str, **bodies: Any) -> Op:
+    """The operator that `Op.text` writes, given its graphs."""
     name, _, attributes = text.partition("{")
     if name not in OPS:
         raise GraphError(f"unknown operator {name!r}: import the module that defines it before reading the graph")
@@ -276,7 +305,8 @@ def parse_op(text: str) -> Op:
     if not isinstance(call, ast.Call):
         raise GraphError(f"cannot read operator {text!r}")
     return OPS[name](
-        **{item.arg: ast.literal_eval(_NonFinite().visit(item.value)) for item in call.keywords if item.arg}
+        **{item.arg: ast.literal_eval(_NonFinite().visit(item.value)) for item in call.keywords if item.arg},
+        **bodies,
     )
 
 

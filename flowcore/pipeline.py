@@ -8,11 +8,12 @@ from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
+from flowcore.passes.inline import inline
 from flowcore.plan import plan
 from flowcore.runtime import Program, lower
 from flowcore.verify import verify
 
-LOGICAL: tuple[Callable[[Graph], Graph], ...] = (verify, dce, cse)
+LOGICAL: tuple[Callable[[Graph], Graph], ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Callable[[Graph], Graph], ...] = (plan, box, dce, cse, renumber)
 
 

@@ -143,8 +143,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same value, through which no gradient flows."""
         trace = current().trace
-        same = self if trace is None or self.trace is not None else trace.lift(self)
-        return Tensor(same._value, same.block, same.trace, same.number)
+        return Tensor(self._value, self.block, self.trace, self.number) if trace is None else trace.stopped(self)
 
     def requires_grad_(self, wanted: bool = True) -> Tensor:
         """Set `requires_grad`; returns self."""

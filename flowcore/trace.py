@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from flowcore.boxing_op import Relayout
 from flowcore.errors import PlacementError, ShapeError, TraceError
 from flowcore.graph import Builder, Graph, Value
-from flowcore.op import Op
+from flowcore.op import OPS, Op
 from flowcore.placement.layout import Layout, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.tensor import Tensor
-from flowcore.world import where
+from flowcore.world import current, where
 
 Guard = Callable[[], bool]
 
@@ -46,14 +46,21 @@ class Read:
 
 
 class Trace:
-    """A function being traced."""
+    """A function being traced; `parent`: the function, itself being traced, that traces this one.
 
-    def __init__(self) -> None:
+    What was computed where nothing is recorded (`no_grad`) reaches the rest of the graph through `stop_gradient`, so
+    that differentiating the graph gives what differentiating the function gives.
+    """
+
+    def __init__(self, parent: Trace | None = None) -> None:
+        self.parent = parent
         self.builder = Builder()
+        self.unrecorded: set[int] = set()
+        self.stops: dict[int, Tensor] = {}
         self.captured: dict[tuple[int, bool], tuple[Read, Tensor]] = {}
         self.bound: dict[int, tuple[Tensor, Tensor]] = {}
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self.guards: list[Guard] = []
+        self.guards: list[Guard] = [] if parent is None else parent.guards
 
     def input(self, value: Value) -> Tensor:
         """A new symbolic argument."""
@@ -67,15 +74,22 @@ class Trace:
         """The symbol that stands for `tensor` at this point of the function."""
         if tensor.trace is self:
             return tensor
-        if tensor.trace is not None:
+        if tensor.trace is not None and not self._is_within(tensor.trace):
             raise TraceError("a tensor of one traced function is used in another: pass it as an argument")
         if id(tensor) in self.bound:
             return self.bound[id(tensor)][1]
         return self._captured(Read(tensor, is_grad=False), tensor)
 
+    def _is_within(self, other: Trace) -> bool:
+        return self.parent is not None and (self.parent is other or self.parent._is_within(other))
+
     def _captured(self, read: Read, held: Tensor) -> Tensor:
         key = (id(read.tensor), read.is_grad)
-        if key not in self.captured:
+        if key in self.captured:
+            return self.captured[key][1]
+        if self.parent is not None:  # what was taken for granted is the parent's to guard, which captures it in turn
+            self.captured[key] = (read, self.input(held.value))
+        else:
             value, wanted = held.value, held.requires_grad
 
             def holds() -> bool:
@@ -88,14 +102,29 @@ class Trace:
 
     def emit(self, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> tuple[Tensor, ...]:
         """Apply `op` in the graph; the symbols of its results."""
-        symbols = [self.lift(tensor) for tensor in inputs]
+        symbols = [self._recorded(self.lift(tensor)) for tensor in inputs]
         line = where()
-        if not isinstance(op, Relayout):
+        if not op.spans:
             target = common_placement([symbol.value for symbol in symbols], op, line)
             symbols = [self._moved(symbol, target, line) for symbol in symbols]
         results = result_values(op, [symbol.value for symbol in symbols], layout)
         numbers = self.builder.node(op, [symbol.number for symbol in symbols], results, line)
+        if not current().is_grad_enabled:
+            self.unrecorded.update(numbers)
         return tuple(self.symbol(number, value) for number, value in zip(numbers, results, strict=True))
+
+    def _recorded(self, symbol: Tensor) -> Tensor:
+        """`symbol`, or where it was computed unrecorded and now is read by what is recorded, its value alone."""
+        is_stopped = symbol.number in self.unrecorded and current().is_grad_enabled
+        return self.stopped(symbol) if is_stopped else symbol
+
+    def stopped(self, tensor: Tensor) -> Tensor:
+        """The value of `tensor`, through which no gradient flows."""
+        symbol = self.lift(tensor)
+        if symbol.number not in self.stops:
+            (number,) = self.builder.node(OPS["stop_gradient"](), [symbol.number], [symbol.value], where())
+            self.stops[symbol.number] = self.symbol(number, symbol.value)
+        return self.stops[symbol.number]
 
     def _moved(self, symbol: Tensor, target: Placement | None, line: str) -> Tensor:
         if target is None or symbol.placement == target:
@@ -118,6 +147,8 @@ class Trace:
         """The gradient `tensor` has at this point of the function."""
         if id(tensor) in self.grads:
             return self.grads[id(tensor)][1]
+        if self.parent is not None:
+            return self.parent.read_grad(tensor)
         if tensor._grad is not None:
             # every run stores a new gradient: what is read is the one the tensor has then, not this object
             return self._captured(Read(tensor, is_grad=True), tensor._grad)
@@ -130,7 +161,7 @@ class Trace:
 
     def finish(self, results: Sequence[Tensor]) -> tuple[Graph, tuple[Read, ...], tuple[Write, ...]]:
         """The graph, what it reads as inputs behind its arguments, and what to store after a run."""
-        outputs = [self.lift(result).number for result in results]
+        outputs = [self._recorded(self.lift(result)).number for result in results]
         writes = []
         for tensor, symbol in self.bound.values():
             writes.append(Write(tensor, len(outputs), is_grad=False, value=tensor.value))
@@ -152,6 +183,8 @@ def result_values(op: Op, inputs: Sequence[Value], layout: Layout | None) -> tup
     if isinstance(op, Relayout):
         placement, sbp = op.target
         return tuple(Value(type, placement, sbp) for type in types)
+    if op.spans:
+        return tuple(Value(type, place) for type, place in zip(types, op.placements(), strict=True))
     if not inputs:
         if layout is None:
             raise ShapeError(f"{op.name} has no inputs: it needs a placement")

@@ -1,16 +1,17 @@
-"""The identity: a new name for a value, through which gradients flow."""
+"""The identity: a new name for a value, through which gradients flow or do not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from flowcore.dtypes import float64
-from flowcore.op import Array, Op, Sample, Type, operator
+from flowcore.dispatch import operands
+from flowcore.dtypes import float64, int64
+from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
-from flowcore.tensor import Tensor
+from flowcore.tensor import Tensor, TensorLike
 
-__all__: list[str] = []
+__all__ = ["stop_gradient"]
 
 
 @operator
@@ -38,3 +39,25 @@ class Alias(Op):
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         return (Sample(cls(), (Type((5, 7), float64),)),)
+
+
+@operator
+class StopGradient(Alias):
+    """y = x, a constant to differentiation."""
+
+    name: ClassVar[str] = "stop_gradient"
+
+    def vjp(self, dy: Tensor, *inputs: Tensor) -> Any:
+        return None
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        # no differences of its values show that it has no gradient: whole numbers have none either
+        return (Sample(cls(), (Type((5, 7), int64),)),)
+
+
+@function
+def stop_gradient(x: TensorLike, /) -> Tensor:
+    """The value of `x`, through which no gradient flows."""
+    (tensor,) = operands(x)
+    return tensor.detach()

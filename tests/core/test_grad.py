@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore.grad import gradient_graph, replay
+from flowcore.grad import gradient_graph
+from flowcore.staging import replay
 from flowcore.text import parse_graph, write_graph
 from flowcore.verify import verify
 
