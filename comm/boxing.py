@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.comm.choice import reduced_parts, valued_parts
+from flowcore.comm.choice import reduced_parts, share_holders, valued_parts
 from flowcore.comm.collectives import gathered_counts
 from flowcore.comm.describe import plan_text
 from flowcore.comm.kinds import kind_of
 from flowcore.comm.reduction import Levels, check_partial, levels_of
-from flowcore.comm.slices import Grid, Integers, Parts, as_boxes, cells, spread
+from flowcore.comm.slices import Grid, Integers, Parts, as_boxes, cells
 from flowcore.comm.staging import in_rounds, temporary
 from flowcore.comm.steps import RankStep, Step
 from flowcore.placement.cost import received_bytes, staying_axes
@@ -111,16 +111,19 @@ class BoxingPlan:
         return plan_text(self, limit)
 
 
-def plan_boxing(shape: Shape, dtype: Any, source: Layout, target: Layout) -> BoxingPlan:
-    """The plan that turns a tensor laid out as `source` into `target`; cached.
+def plan_boxing(shape: Shape, dtype: Any, source: Layout, target: Layout, hosts: tuple[int, ...] = ()) -> BoxingPlan:
+    """The plan that turns a tensor laid out as `source` into `target` in one go; cached.
 
+    `hosts`: the host of every rank, where there are several: a rank then takes what replicas hold from its own host.
     PlacementError where a layout splits a dimension the tensor lacks, or partial in a way `dtype` has no algebra for.
     """
     size = source.placement.size * target.placement.size
-    return (_plan if size <= 4096 else _large_plan)(tuple(shape), np.dtype(dtype), source, target)
+    return (_plan if size <= 4096 else _large_plan)(tuple(shape), np.dtype(dtype), source, target, hosts)
 
 
-def _make(shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout) -> BoxingPlan:
+def _make(
+    shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout, hosts: tuple[int, ...] = ()
+) -> BoxingPlan:
     source, target = source.of(len(shape)), target.of(len(shape))
     check_partial(source, dtype)
     check_partial(target, dtype)
@@ -131,7 +134,8 @@ def _make(shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout) ->
     grids = (Grid.of(shape, source, staying, world), Grid.of(shape, target, staying, world))
     terms = grids[0].ranks.shape[1]
     parts = (reduced_parts if terms > 1 else valued_parts)(*grids, cells(*grids))
-    phases = _reduce_phases(parts) if terms > 1 else (_move_from_holders(parts),)
+    near = np.array(hosts, np.int64)
+    phases = _reduce_phases(parts, near) if terms > 1 else (_move_from_holders(parts, near),)
     sent, received = _totals(phases, dtype.itemsize, world)
     return BoxingPlan(
         shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels,
@@ -145,7 +149,7 @@ _plan = lru_cache(maxsize=16384)(_make)
 _large_plan = lru_cache(maxsize=16)(_make)
 
 
-def _move_from_holders(parts: Parts) -> Step:
+def _move_from_holders(parts: Parts, hosts: Integers) -> Step:
     """Every part from a holder to each rank that needs and lacks it; local rows where it does not."""
     source, target = parts.source, parts.target
     needers = target.ranks[parts.into, parts.chosen]
@@ -153,20 +157,19 @@ def _move_from_holders(parts: Parts) -> Step:
     index = np.repeat(np.arange(len(parts.size)), needers.shape[1])
     needers, held, group = needers.reshape(-1), held.reshape(-1), parts.group[index]
     load = np.where(held, 0, parts.size[index])
-    share = spread(group, load, source.ranks.shape[2])
-    givers = np.where(held, needers, source.ranks[group, 0, share])
+    givers = np.where(held, needers, share_holders(source.ranks[:, 0], group, load, needers, hosts))
     return Step("move", "source", parts, givers, needers, index)
 
 
-def _reduce_phases(parts: Parts) -> tuple[Step, ...]:
+def _reduce_phases(parts: Parts, hosts: Integers) -> tuple[Step, ...]:
     """Terms to their reducers, then the reduced parts to the ranks that need them."""
     source, target = parts.source, parts.target
     count, terms, replicas = len(parts.size), source.ranks.shape[1], source.ranks.shape[2]
     index, term = np.repeat(np.arange(count), terms), np.tile(np.arange(terms), count)
     reducer, group = parts.reducer[index], parts.group[index]
     own = (source.group_of[reducer] == group) & (source.term_of[reducer] == term)
-    share = spread(group * terms + term, np.where(own, 0, parts.size[index]), replicas)
-    givers = np.where(own, reducer, source.ranks[group, term, share])
+    holders, load = source.ranks.reshape(-1, replicas), np.where(own, 0, parts.size[index])
+    givers = np.where(own, reducer, share_holders(holders, group * terms + term, load, reducer, hosts))
     first = Step("reduce", "source", parts, givers, reducer, index)
     needers = target.ranks[parts.into, parts.chosen]
     index = np.repeat(np.arange(count), needers.shape[1])

@@ -1,4 +1,7 @@
-"""Who gets a value where the law leaves a choice: the term of a partial target, and the reducer of partial terms."""
+"""Who gives and who gets a value where the law leaves a choice.
+
+The term of a partial target, the reducer of partial terms, and the replica that a rank takes a part from.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,27 @@ def reduced_parts(source: Grid, target: Grid, found: Cells) -> Parts:
         chosen[lone] = share % terms
         reducer[lone] = needers[index[lone], share] if at_target else holders[parts.group[lone], share]
     return _with(parts, chosen=chosen, reducer=reducer)
+
+
+def share_holders(holders: Integers, key: Integers, load: Integers, takers: Integers, hosts: Integers) -> Integers:
+    """For each item the rank of `holders[key]` that gives it to its taker; the loads of one row's ranks are balanced.
+
+    With `hosts` (by rank; empty: all ranks share one), a taker is served by its own host where that holds the item.
+    """
+    replicas = holders.shape[1]
+    if replicas == 1:
+        return np.asarray(holders[key, 0])
+    if not len(hosts) or (hosts == hosts[0]).all():
+        return holders[key, spread(key, load, replicas)]
+    home, lives = hosts[takers], hosts[holders]
+    order = np.lexsort((holders, lives))
+    columns = np.take_along_axis(holders, order, 1)
+    same = lives[key] == home[:, None]
+    count, first = same.sum(1), (lives[key] < home[:, None]).sum(1)
+    is_near = count > 0
+    share = spread(np.where(is_near, key * (int(hosts.max()) + 1) + home, -1 - key), load, np.maximum(count, 1))
+    far = spread(key, np.where(is_near, 0, load), replicas)
+    return np.asarray(columns[key, np.where(is_near, first + share, far)])
 
 
 def _pieces(ways: Integers, key: Integers) -> Integers:

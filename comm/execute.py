@@ -31,4 +31,5 @@ def execute(plan: BoxingPlan, transport: Transport, block: Array | None) -> Arra
         if sends or receives:
             transport.exchange(sends, receives)
         walk.finish(step)
+        del sends, receives  # or the next step would be posted while the buffers of this one are still held
     return walk.result

@@ -15,37 +15,43 @@ from flowcore.comm.reduction import Levels
 from flowcore.comm.slices import Grid, Integers
 from flowcore.comm.steps import STAGING, Step
 
+ATTEMPTS = 8
+"""How often the number of rounds is raised; pieces of single elements cannot be cut further."""
+
 
 def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int) -> tuple[Step, ...]:
     """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes."""
     busiest = max(int((sent + received).max(initial=0)) for sent, received, _ in (s.traffic(world) for s in phases))
     if busiest * itemsize <= STAGING // 2:
         return phases
-    largest = max(int(temporary(step, levels, world).max(initial=0)) for step in phases) * itemsize
-    rounds = -(-largest * 9 // (STAGING * 8))
-    if rounds <= 1:
-        return phases
-    return tuple(replace(step, round=number, rounds=rounds) for number in range(rounds) for step in phases)
+    steps, rounds = phases, 1
+    for _ in range(ATTEMPTS):
+        # the first round has the largest pieces, and cutting may leave pieces that are contiguous no more
+        needed = max(int(temporary(step, levels, world).max(initial=0)) for step in steps[: len(phases)]) * itemsize
+        if needed <= STAGING:
+            break
+        rounds = max(rounds + 1, -(-rounds * needed * 9 // (STAGING * 8)))
+        steps = tuple(replace(step, round=number, rounds=rounds) for number in range(rounds) for step in phases)
+    return steps
 
 
 def temporary(step: Step, levels: Levels, world: int) -> Integers:
     """Elements of temporary memory of every rank during `step`."""
-    size, remote = step.sizes(), step.source != step.target
+    size, remote, parts = step.sizes(), step.source != step.target, step.parts
+    low, high = step.cut(*parts.bounds(slice(None)))
+    arrives = _contiguous(high - low, parts.target, parts.into)
+    leaves = _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives
+    packed = remote & ~leaves[step.part]
+    landed = remote if step.kind == "reduce" else remote & ~arrives[step.part]
+    needed = np.bincount(step.source[packed], size[packed], world)
+    needed = needed + np.bincount(step.target[landed], size[landed], world)
     if step.kind == "reduce":
-        terms = np.bincount(step.target[remote], size[remote], world)
-        parts = step.parts
         stays = parts.target.group_of[parts.reducer] == parts.into
         stays &= parts.target.term_of[parts.reducer] == parts.chosen
         result = np.where(stays, 0, 1) + (levels[0][0] if len(levels) > 1 else 0)
         pieces = size[:: len(size) // len(parts.size)] if len(size) else size
-        return np.asarray(terms + np.bincount(parts.reducer, pieces * result, world), np.int64)
-    parts = step.parts
-    low, high = step.cut(*parts.bounds(slice(None)))
-    arrives = _contiguous(high - low, parts.target, parts.into)
-    leaves = _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives
-    landed, packed = remote & ~arrives[step.part], remote & ~leaves[step.part]
-    result = np.bincount(step.target[landed], size[landed], world)
-    return np.asarray(result + np.bincount(step.source[packed], size[packed], world), np.int64)
+        needed = needed + np.bincount(parts.reducer, pieces * result, world)
+    return np.asarray(needed, np.int64)
 
 
 def _contiguous(length: Integers, grid: Grid, group: Integers) -> Any:

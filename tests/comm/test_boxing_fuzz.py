@@ -1,4 +1,4 @@
-"""Any shape, any two layouts, any two placements: the value is right, and the bytes are the bound."""
+"""Any shape, any two layouts, any two placements: right values, bytes at the bound, the sending shared out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from flowcore.comm.walk import simulate
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import B, Partial, Split
+from tests.comm.laws import check_senders, least_received
 from tests.comm.tensors import check_boxing
 
-EXAMPLES = 1500
+EXAMPLES = 3000
 
 
 @st.composite
@@ -38,4 +39,6 @@ def transitions(draw: st.DrawFn) -> tuple[tuple[int, ...], Layout, Layout]:
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(transitions(), st.sampled_from([np.float64, np.int32]))
 def test_any_change_is_right(case: tuple[tuple[int, ...], Layout, Layout], dtype: type) -> None:
-    check_boxing(*case, dtype, simulate)
+    plan = check_boxing(*case, dtype, simulate)
+    least_received(plan)
+    check_senders(plan)

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
 
-from flowcore.comm.boxing import BoxingPlan, plan_boxing
-from flowcore.comm.counting import CountingTransport
+from flowcore.comm.boxing import plan_boxing
 from flowcore.comm.execute import execute
 from flowcore.comm.threads import ThreadWorld
 from flowcore.placement.errors import PlacementError
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
-from tests.comm.tensors import ONE_AXIS, Array, check_boxing, mesh
-
-
-def run_on_threads(plan: BoxingPlan, blocks: dict[int, Array]) -> dict[int, Array]:
-    """The target blocks; asserts that every rank's counted traffic is the plan's."""
-    world = ThreadWorld(max(plan.ranks) + 1, timeout=20)
-    transports = {rank: CountingTransport(world.transport(rank)) for rank in plan.ranks}
-    results: dict[int, Any] = {}
-
-    def live(rank: int) -> None:
-        try:
-            results[rank] = execute(plan, transports[rank], blocks.get(rank))
-        except BaseException as error:
-            results[rank] = error
-            transports[rank].fail(error)
-
-    threads = [threading.Thread(target=live, args=(rank,)) for rank in plan.ranks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result in results.values():
-        if isinstance(result, BaseException):
-            raise result
-    assert {rank: transport.bytes_sent for rank, transport in transports.items()} == plan.sent
-    assert {rank: transport.bytes_received for rank, transport in transports.items()} == plan.received
-    assert sum(transport.messages_sent for transport in transports.values()) == plan.messages
-    return {rank: block for rank, block in results.items() if block is not None}
+from tests.comm.laws import run_on_threads
+from tests.comm.tensors import ONE_AXIS, check_boxing, mesh
 
 
 @pytest.mark.parametrize("there", [mesh(3), Placement([2, 0, 1]), mesh(2, first=1), mesh(2, first=3)], ids=str)

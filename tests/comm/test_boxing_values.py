@@ -41,20 +41,6 @@ def test_every_pair_on_one_axis_is_right(size: int, relation: str) -> None:
     print(f"{2 * len(pairs)} transitions")
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 16), (5, 7, 2)])
-def test_all_256_pairs_on_two_by_two_are_right(shape: tuple[int, ...]) -> None:
-    pairs = list(product(product(FOUR, FOUR), product(FOUR, FOUR)))
-    for a, b in pairs:
-        check_boxing(shape, Layout(mesh(2, 2), a), Layout(mesh(2, 2), b), np.float32)
-    assert len(pairs) == 256
-
-
-def test_all_256_pairs_on_higher_dimensions_are_right() -> None:
-    signatures = list(product((Broadcast(), Split(2), Split(-1), Partial()), repeat=2))
-    for a, b in product(signatures, signatures):
-        check_boxing((2, 1, 5, 6), Layout(mesh(2, 2), a), Layout(mesh(2, 2), b))
-
-
 @pytest.mark.parametrize(
     "there", [mesh(2, 3), mesh(3, 2), Placement([[5, 3, 1], [4, 2, 0]]), mesh(2, 3, first=3)], ids=str
 )
@@ -69,18 +55,6 @@ def test_mixed_partials_are_right(there: Placement, dtype: type) -> None:
     mixed = [pair for pair in product(ONE_AXIS, repeat=2) if any(isinstance(part, Partial) for part in pair)]
     for a, b in product(mixed, mixed):
         check_boxing((5, 3), Layout(mesh(2, 2), a), Layout(there, b), dtype)
-
-
-def test_one_axis_and_two_axes_mix() -> None:
-    line = [mesh(4), mesh(3), mesh(2, first=2), Placement([3, 0, 2, 1]), Placement([7])]
-    grid = [mesh(2, 2), mesh(2, 2, first=2), Placement([[0, 2], [1, 3]]), mesh(2, 3, first=4)]
-    count = 0
-    for one, two in product(line, grid):
-        for a, b in product(FOUR, product(FOUR, FOUR)):
-            check_boxing((4, 6), Layout(one, a), Layout(two, b))
-            check_boxing((4, 6), Layout(two, b), Layout(one, a))
-            count += 2
-    print(f"{count} transitions over {2 * len(line) * len(grid)} placement pairs")
 
 
 def test_three_axes_are_right() -> None:
