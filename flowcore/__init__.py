@@ -43,6 +43,7 @@ from flowcore.placement.sbp import S as S
 from flowcore.planned import Plan as Plan
 from flowcore.random import manual_seed as manual_seed
 from flowcore.tensor import Tensor as Tensor
+from flowcore.vmap import vmap as vmap
 from flowcore.world import rank as rank
 from flowcore.world import world_size as world_size
 

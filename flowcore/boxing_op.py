@@ -7,15 +7,16 @@ physical: it moves one value from one layout to another, and carries both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from flowcore.comm.boxing import BoxingPlan, plan_boxing
 from flowcore.errors import GraphError
 from flowcore.op import Array, Op, Type, operator
-from flowcore.placement.layout import Layout, parse_layout
+from flowcore.placement.layout import Layout, parse_layout, sbp_text
 from flowcore.placement.mesh import Placement, parse_placement
-from flowcore.placement.sbp import NdSbp, parse_nd_sbp
+from flowcore.placement.sbp import NdSbp, Split, parse_nd_sbp
 
 parse_placement_once = lru_cache(maxsize=4096)(parse_placement)
 parse_layout_once = lru_cache(maxsize=65536)(parse_layout)
@@ -47,7 +48,13 @@ class Relayout(Op):
         return arrays[0]
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op:
-        return self
+        return replace(self, sbp=_behind_new_axis(self.sbp), grad_sbp=_behind_new_axis(self.grad_sbp))
+
+
+def _behind_new_axis(sbp: str) -> str:
+    """The same layout of a value that has a new leading axis: S(i) becomes S(i + 1)."""
+    parts = parse_nd_sbp(sbp) if sbp else ()
+    return sbp_text(tuple(Split(part.axis + 1) if isinstance(part, Split) else part for part in parts))
 
 
 @operator

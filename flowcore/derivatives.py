@@ -8,16 +8,19 @@ staged as a graph, and what its transpose does not need (its value at dy) is dro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from flowcore.errors import GradError
-from flowcore.grad import as_leaf, grad_enabled, gradients, variables, zeros_like
+from flowcore.grad import as_leaf, grad, grad_enabled, gradients, variables, vjp, zeros_like
+from flowcore.ops.create import eye
 from flowcore.staging import replay, stage, symbolic
 from flowcore.tensor import Tensor
-from flowcore.tree import flatten
+from flowcore.tree import Rebuild, flatten
+from flowcore.vmap import vmap
 from flowcore.world import current
 
-__all__ = ["jvp"]
+__all__ = ["hessian", "jacobian", "jvp"]
 
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
@@ -54,3 +57,75 @@ def _forward(outputs: list[Tensor], leaves: list[Tensor], directions: list[Tenso
     # the cotangents matter to nothing that is left, but the graph has inputs for them
     rates = iter(replay(staged.graph, [*map(zeros_like, free), *staged.captured]))
     return [next(rates) if output.requires_grad else zeros_like(output) for output in outputs]
+
+
+def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str = "reverse") -> Callable[..., Any]:
+    """A function giving the derivative of every element of f's result by every element of its arguments `argnums`.
+
+    For a result of shape (r…) and an argument of shape (a…) it has shape (r…, a…). It is a tree like the result whose
+    tensors are trees like the argument (for several argnums a tuple of these). mode: "reverse" differentiates once
+    per element of the result, "forward" once per element of the arguments, all of them at the same time (`vmap`).
+    """
+    if mode not in MODES:
+        raise GradError(f"jacobian with mode={mode!r}: it is one of {', '.join(MODES)}")
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(f)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        def chosen(*parts: Any) -> Any:
+            given = list(arguments)
+            for number, part in zip(numbers, parts, strict=True):
+                given[number] = part
+            return f(*given, **options)
+
+        for number in numbers:
+            if not -len(arguments) <= number < len(arguments):
+                raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
+        rows, rebuild = MODES[mode](chosen, tuple(arguments[number] for number in numbers))
+        return rebuild([row[0] if isinstance(argnums, int) else row for row in rows])
+
+    return wrapped
+
+
+def _reverse(f: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[Any, Rebuild]:
+    """Per tensor of the result the tree of derivatives by `primals`, and the tree to put them in."""
+    value, pull = vjp(f, *primals)
+    outputs, rebuild = flatten(value)
+    rows = []
+    for place, output in enumerate(outputs):
+
+        def pulled(row: Tensor, place: int = place) -> Any:
+            return pull([row if other == place else zeros_like(x) for other, x in enumerate(outputs)])
+
+        found, build = flatten(vmap(pulled)(_units(output)))
+        rows.append(build([x.reshape((*output.shape, *x.shape[1:])) for x in found]))
+    return rows, rebuild
+
+
+def _forward_mode(f: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[Any, Rebuild]:
+    """As `_reverse`."""
+    leaves, build = flatten(primals)
+    value, rebuild = flatten(f(*primals))
+    columns: list[list[Tensor]] = []
+    for place, leaf in enumerate(leaves):
+
+        def pushed(column: Tensor, place: int = place) -> Any:
+            along = [column if other == place else zeros_like(x) for other, x in enumerate(leaves)]
+            return flatten(jvp(f, primals, build(along))[1])[0]
+
+        found = vmap(pushed, out_axes=-1)(_units(leaf))
+        columns.append([x.reshape((*x.shape[:-1], *leaf.shape)) for x in found])
+    return [build([column[number] for column in columns]) for number in range(len(value))], rebuild
+
+
+MODES = {"reverse": _reverse, "forward": _forward_mode}
+
+
+def _units(x: Tensor) -> Tensor:
+    """(x.size, *x.shape): every tensor like `x` that is 1 in one place and 0 elsewhere."""
+    return eye(x.size, dtype=x.dtype, placement=x.placement).reshape((x.size, *x.shape))
+
+
+def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function giving the second derivatives of f's scalar result: the forward Jacobian of its gradient."""
+    return jacobian(grad(f, argnums), argnums, mode="forward")
