@@ -108,24 +108,17 @@ class Sample:
 
 @dataclass_transform(frozen_default=True)
 def operator(cls: type[Kind]) -> type[Kind]:
-    """Make `cls` a frozen dataclass with a cached hash, and register it under its `name`."""
-    made = dataclass(frozen=True)(cls)
-
-    def cached(self: Op) -> int:
-        found = self.__dict__.get("_hash")
-        if found is None:
-            found = hash((made.name, *(getattr(self, field.name) for field in fields(self))))
-            object.__setattr__(self, "_hash", found)
-        return found
-
-    made.__hash__ = cached  # type: ignore[method-assign, assignment]  # the dataclass's own is uncached and ignores the class
+    """Make `cls` a frozen dataclass, equal where class and attributes are, and register it under its `name`."""
+    made = dataclass(frozen=True, eq=False)(cls)
+    # a base that is a dataclass of its own has brought its own equality, in which nan differs from itself
+    made.__eq__, made.__hash__ = Op.__eq__, Op.__hash__  # type: ignore[method-assign, assignment]  # back to Op's
     if made.name in OPS:
         raise GraphError(f"operator name {made.name!r} is taken by {OPS[made.name].__qualname__}: choose another")
     OPS[made.name] = made
     return made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """An operator; its fields (ints, floats, strings, bools and tuples of them) are its attributes."""
 
@@ -135,6 +128,20 @@ class Op:
     """The attributes that are graphs; text shows them under the operator's line."""
     spans: ClassVar[bool] = False
     """Whether its inputs and results may lie on several placements."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and isinstance(other, Op) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return self._key_hash
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(_exact(getattr(self, field.name)) for field in fields(self))
+
+    @cached_property
+    def _key_hash(self) -> int:
+        return hash((self.name, self._key))
 
     # what a subclass states; it names its own arguments (the catch-all `**_` lets type checkers accept that)
 
@@ -233,6 +240,20 @@ class Op:
 
     def __str__(self) -> str:
         return self.text()
+
+
+def _exact(value: Any) -> Any:
+    """What is equal for equal attributes only: numbers by their bits (nan is nan, -0.0 is not 0.0) and their type."""
+    match value:
+        case float():
+            return value.hex()
+        case complex():
+            return ("complex", value.real.hex(), value.imag.hex())
+        case bool():
+            return ("bool", value)
+        case tuple():
+            return tuple(map(_exact, value))
+    return value
 
 
 @lru_cache(maxsize=16384)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from flowcore.dispatch import operands
 from flowcore.dtypes import float64, int64
 from flowcore.op import Array, Op, Sample, Type, function, operator
+from flowcore.ops.call import apply
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor, TensorLike
 
@@ -61,3 +62,8 @@ def stop_gradient(x: TensorLike, /) -> Tensor:
     """The value of `x`, through which no gradient flows."""
     (tensor,) = operands(x)
     return tensor.detach()
+
+
+def fresh(x: Tensor) -> Tensor:
+    """The value of x under a new name: assigning to one of the two does not change the other."""
+    return apply(Alias(), x) if x.requires_grad else x.detach()

@@ -35,13 +35,6 @@ class Full(Op):
 
     name: ClassVar[str] = "full"
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Full):
-            return NotImplemented
-        equal = (self.shape, self.value, self.dtype) == (other.shape, other.value, other.dtype)
-        # -0.0 == 0.0, but 1 / -0.0 is not 1 / 0.0
-        return equal and (self.value != 0 or repr(complex(self.value)) == repr(complex(other.value)))
-
     @property
     def made(self) -> DType:
         """The dtype of the result."""

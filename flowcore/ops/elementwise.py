@@ -45,6 +45,8 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 class Elementwise(Op):
     """y[…] = f(a[…], b[…], …), with broadcasting."""
 
+    ufunc: ClassVar[np.ufunc]
+    """What the kernel applies, unless a subclass says otherwise."""
     kinds: ClassVar[str] = "iufc"
     """The numpy kinds of dtypes it takes."""
     result: ClassVar[DType | None] = None
@@ -76,6 +78,9 @@ class Elementwise(Op):
     def properties(self, *types: Any, **_: Any) -> Algebra:
         wraps = self.wraps and types[0].dtype.kind in "iu"
         return replace(self.algebra, monotone=()) if wraps else self.algebra
+
+    def kernel(self, *arrays: Any, **_: Any) -> Any:
+        return self.ufunc(*arrays)
 
     def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         return (None,) * len(inputs)

@@ -8,143 +8,146 @@ import numpy as np
 
 from flowcore.dispatch import operands
 from flowcore.dtypes import real_dtype
+from flowcore.errors import DTypeError
 from flowcore.op import Array, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.call import apply
 from flowcore.ops.complex import conj, real
 from flowcore.ops.elementwise import Elementwise
-from flowcore.ops.selection import where
+from flowcore.ops.pointwise import unary
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["abs", "ceil", "floor", "negative", "round", "sign"]
+__all__ = ["abs", "absolute", "ceil", "floor", "negative", "positive", "round", "sign", "trunc"]
 
 RISING = Algebra(monotone=(1,))
 
 
 @operator
 class Negative(Elementwise):
-    """y = -x."""
+    """-x."""
 
     name: ClassVar[str] = "negative"
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}),), monotone=(-1,))
     wraps: ClassVar[bool] = True
+    ufunc: ClassVar[np.ufunc] = np.negative
 
-    def kernel(self, x: Array) -> Any:
-        return np.negative(x)
-
-    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
         return -dy
 
 
 @operator
 class Abs(Elementwise):
-    """y = |x|, which is real."""
+    """|x|, real also where x is complex."""
 
     name: ClassVar[str] = "abs"
-    kinds: ClassVar[str] = "iufc"
+    ufunc: ClassVar[np.ufunc] = np.abs
 
-    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
-        return (Type(types[0].shape, real_dtype(self.common(types))),)
+    def infer(self, x: Type, **_: Any) -> tuple[Type, ...]:
+        return (Type(x.shape, real_dtype(self.common((x,)))),)
 
-    def kernel(self, x: Array) -> Any:
-        return np.abs(x)
-
-    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
         return dy * sign(x)
 
 
 @operator
 class Sign(Elementwise):
-    """y = x / |x|, and 0 where x is: of real numbers -1, 0 or 1."""
+    """-1, 0 or 1, as x is negative, zero or positive; x / |x| of complex numbers."""
 
     name: ClassVar[str] = "sign"
-    kinds: ClassVar[str] = "iufc"
     algebra: ClassVar[Algebra] = RISING
 
-    def kernel(self, x: Array) -> Any:
-        return np.sign(x)
+    def kernel(self, x: Array, **_: Any) -> Any:
+        return np.sign(x) + x.dtype.type(0)  # the sign of -0.0 is 0.0
 
-    def vjp(self, dy: Tensor, x: Tensor) -> Tensor | None:
-        """Only what turns x changes its sign; real numbers cannot turn."""
+    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Any:
         if x.dtype.kind != "c":
             return None
-        turn, size = sign(x), abs(x)
-        return (dy - turn * real(conj(turn) * dy)) / where(size == 0, 1.0, size)
+        # along x the sign is constant: only what stands across x counts
+        unit = sign(x)
+        return (dy - real(dy * conj(unit)) * unit) / abs(x)
+
+
+class Rounding(Elementwise):
+    """y = an integer beside x."""
+
+    kinds: ClassVar[str] = "f"
+    algebra: ClassVar[Algebra] = RISING
 
 
 @operator
-class Floor(Elementwise):
-    """y = the greatest integer that is not above x."""
+class Floor(Rounding):
+    """The greatest integer that is not above x."""
 
     name: ClassVar[str] = "floor"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.floor(x)
+    ufunc: ClassVar[np.ufunc] = np.floor
 
 
 @operator
-class Ceil(Elementwise):
-    """y = the least integer that is not below x."""
+class Ceil(Rounding):
+    """The least integer that is not below x."""
 
     name: ClassVar[str] = "ceil"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.ceil(x)
+    ufunc: ClassVar[np.ufunc] = np.ceil
 
 
 @operator
-class Round(Elementwise):
-    """y = the integer nearest to x, the even one of two."""
+class Trunc(Rounding):
+    """The integer nearest to x that is not farther from 0."""
+
+    name: ClassVar[str] = "trunc"
+    ufunc: ClassVar[np.ufunc] = np.trunc
+
+
+@operator
+class Round(Rounding):
+    """The integer nearest to x, the even one of two; of complex numbers in both parts."""
 
     name: ClassVar[str] = "round"
-    kinds: ClassVar[str] = "f"
-    algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, x: Array) -> Any:
-        return np.rint(x)
+    kinds: ClassVar[str] = "fc"
+    ufunc: ClassVar[np.ufunc] = np.rint
 
 
-@function
-def negative(x: TensorLike, /) -> Tensor:
-    """-x, elementwise."""
-    return apply(Negative(), *operands(x))
-
-
-@function
-def abs(x: TensorLike, /) -> Tensor:
-    """|x|, elementwise."""
-    return apply(Abs(), *operands(x))
-
-
-@function
-def sign(x: TensorLike, /) -> Tensor:
-    """-1, 0 or 1, as each element is negative, zero or positive; of a complex one x / |x|."""
-    return apply(Sign(), *operands(x))
+negative = unary("negative", Negative)
+abs = absolute = unary("abs", Abs)
+sign = unary("sign", Sign)
+_floor, _ceil, _trunc, _round = Floor(), Ceil(), Trunc(), Round()
 
 
 @function
 def floor(x: TensorLike, /) -> Tensor:
-    """Rounded down, elementwise."""
-    return _rounded(Floor(), x)
+    """The greatest integer that is not above x, elementwise."""
+    return _rounded(_floor, x)
 
 
 @function
 def ceil(x: TensorLike, /) -> Tensor:
-    """Rounded up, elementwise."""
-    return _rounded(Ceil(), x)
+    """The least integer that is not below x, elementwise."""
+    return _rounded(_ceil, x)
+
+
+@function
+def trunc(x: TensorLike, /) -> Tensor:
+    """x without what stands behind the point, elementwise."""
+    return _rounded(_trunc, x)
 
 
 @function
 def round(x: TensorLike, /) -> Tensor:
-    """Rounded to the nearest integer, the even one of two, elementwise."""
-    return _rounded(Round(), x)
+    """The nearest integer, the even one of two, elementwise; of complex numbers in both parts."""
+    return _rounded(_round, x)
 
 
 def _rounded(op: Elementwise, x: TensorLike) -> Tensor:
     """`op` of floats; integers are rounded already."""
     (tensor,) = operands(x)
-    return tensor if tensor.dtype.kind in "iu" else apply(op, tensor)
+    return fresh(tensor) if tensor.dtype.kind in "iu" else apply(op, tensor)
+
+
+@function
+def positive(x: TensorLike, /) -> Tensor:
+    """x, elementwise; x is a number."""
+    (tensor,) = operands(x)
+    if tensor.dtype.kind == "b":
+        raise DTypeError("positive of bool: takes numbers; cast with astype")
+    return fresh(tensor)
