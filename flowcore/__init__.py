@@ -17,6 +17,7 @@ from flowcore.grad import *
 from flowcore.ops.alias import *
 from flowcore.ops.argument import *
 from flowcore.ops.arithmetic import *
+from flowcore.ops.bits import *
 from flowcore.ops.cast import *
 from flowcore.ops.comparison import *
 from flowcore.ops.complex import *
@@ -24,13 +25,16 @@ from flowcore.ops.contract import *
 from flowcore.ops.create import *
 from flowcore.ops.erf import *
 from flowcore.ops.extrema import *
+from flowcore.ops.floats import *
 from flowcore.ops.gather import *
+from flowcore.ops.hyperbolic import *
 from flowcore.ops.indexing import *
 from flowcore.ops.join import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
 from flowcore.ops.selection import *
 from flowcore.ops.shape import *
+from flowcore.ops.trigonometry import *
 from flowcore.ops.unary import *
 from flowcore.place import from_local as from_local
 from flowcore.place import use as use

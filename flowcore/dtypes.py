@@ -85,11 +85,6 @@ def is_float(dtype: DType) -> bool:
     return dtype.kind in "fc"
 
 
-def real_dtype(dtype: DType) -> DType:
-    """The dtype of the real part of numbers of `dtype`."""
-    return {complex64: float32, complex128: float64}.get(dtype, dtype)
-
-
 def complex_dtype(dtype: DType) -> DType:
     """The complex dtype whose parts hold numbers of the floating `dtype`."""
     return dtype if dtype.kind == "c" else complex128 if dtype == float64 else complex64

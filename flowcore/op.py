@@ -100,8 +100,8 @@ class Sample:
     op: Op
     types: tuple[Type, ...]
     draw: tuple[str, ...] = ()
-    """Per input: "normal" (default), "positive", "whole" (small integers), "index:N" (0..N-1), "special" (with nan and
-    infinities), "definite" (positive definite matrices), "bool", "key"."""
+    """Per input: "normal" (default), "positive", "unit" (in -1..1), "above 1", "whole" (small integers),
+    "index:N" (0..N-1), "special" (with nan and infinities), "definite" (positive definite matrices), "bool", "key"."""
     excluded: tuple[tuple[str, str], ...] = ()
     """Sound signatures that are deliberately not declared: (signature text, reason)."""
 
@@ -111,7 +111,7 @@ def operator(cls: type[Kind]) -> type[Kind]:
     """Make `cls` a frozen dataclass, equal where class and attributes are, and register it under its `name`."""
     made = dataclass(frozen=True, eq=False)(cls)
     # a base that is a dataclass of its own has brought its own equality, in which nan differs from itself
-    made.__eq__, made.__hash__ = Op.__eq__, Op.__hash__  # type: ignore[method-assign, assignment]  # back to Op's
+    made.__eq__, made.__hash__ = Op.__eq__, Op.__hash__  # type: ignore[method-assign]  # back to Op's
     if made.name in OPS:
         raise GraphError(f"operator name {made.name!r} is taken by {OPS[made.name].__qualname__}: choose another")
     OPS[made.name] = made

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowcore.dtypes import DType
-from flowcore.errors import GradError, PlacementError, ShapeError, TraceError
+from flowcore.errors import DTypeError, GradError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Value
 from flowcore.op import FUNCTIONS, Array, Op
+from flowcore.operators import Operators
 from flowcore.placement.layout import Layout, Shape, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp, SbpLike
@@ -40,7 +41,7 @@ class Record:
     sequence: int
 
 
-class Tensor:
+class Tensor(Operators):
     """A logical n-dimensional array on a placement."""
 
     __slots__ = ("__weakref__", "_grad", "_requires_grad", "_value", "block", "number", "record", "trace", "version")
@@ -208,98 +209,6 @@ class Tensor:
     def _call(self, name: str, *others: Any, **options: Any) -> Tensor:
         return FUNCTIONS[name](self, *others, **options)  # type: ignore[no-any-return]
 
-    def _right(self, name: str, other: Any) -> Tensor:
-        return FUNCTIONS[name](other, self)  # type: ignore[no-any-return]
-
-    def __add__(self, other: TensorLike) -> Tensor:
-        return self._call("add", other)
-
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return self._right("add", other)
-
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return self._call("subtract", other)
-
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return self._right("subtract", other)
-
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return self._call("multiply", other)
-
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return self._right("multiply", other)
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return self._call("divide", other)
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return self._right("divide", other)
-
-    def __floordiv__(self, other: TensorLike) -> Tensor:
-        return self._call("floor_divide", other)
-
-    def __rfloordiv__(self, other: TensorLike) -> Tensor:
-        return self._right("floor_divide", other)
-
-    def __mod__(self, other: TensorLike) -> Tensor:
-        return self._call("remainder", other)
-
-    def __rmod__(self, other: TensorLike) -> Tensor:
-        return self._right("remainder", other)
-
-    def __pow__(self, other: TensorLike) -> Tensor:
-        return self._call("power", other)
-
-    def __rpow__(self, other: TensorLike) -> Tensor:
-        return self._right("power", other)
-
-    def __matmul__(self, other: TensorLike) -> Tensor:
-        return self._call("matmul", other)
-
-    def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return self._right("matmul", other)
-
-    def __neg__(self) -> Tensor:
-        return self._call("negative")
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return self._call("abs")
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]  # elementwise, as in the array API
-        return self._call("equal", other)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]  # elementwise, as in the array API
-        return self._call("not_equal", other)
-
-    def __lt__(self, other: TensorLike) -> Tensor:
-        return self._call("less", other)
-
-    def __le__(self, other: TensorLike) -> Tensor:
-        return self._call("less_equal", other)
-
-    def __gt__(self, other: TensorLike) -> Tensor:
-        return self._call("greater", other)
-
-    def __ge__(self, other: TensorLike) -> Tensor:
-        return self._call("greater_equal", other)
-
-    def __and__(self, other: TensorLike) -> Tensor:
-        return self._call("logical_and", other)
-
-    def __or__(self, other: TensorLike) -> Tensor:
-        return self._call("logical_or", other)
-
-    def __xor__(self, other: TensorLike) -> Tensor:
-        return self._call("logical_xor", other)
-
-    def __invert__(self) -> Tensor:
-        return self._call("logical_not")
-
-    __hash__ = object.__hash__
-
     def __getitem__(self, key: Any) -> Tensor:
         return self._call("getitem", key)
 
@@ -311,11 +220,22 @@ class Tensor:
     def __bool__(self) -> bool:
         return bool(self.item())
 
-    def __float__(self) -> float:
-        return float(self.item())
-
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number("int", "biuf"))
+
+    def __float__(self) -> float:
+        return float(self._number("float", "biuf"))
+
+    def __complex__(self) -> complex:
+        return complex(self._number("complex", "biufc"))
+
+    def __index__(self) -> int:
+        return int(self._number("index", "iu"))
+
+    def _number(self, wanted: str, kinds: str) -> Any:
+        if self.dtype.kind not in kinds:
+            raise DTypeError(f"{self.dtype} cannot become an {wanted} of Python: cast it with astype first")
+        return self.item()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self.numpy(), dtype=dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowcore.nn import activations
 from flowcore.nn.module import Module
-from flowcore.ops.unary import tanh
+from flowcore.ops.hyperbolic import tanh
 from flowcore.tensor import Tensor
 
 

@@ -11,8 +11,9 @@ from math import pi, sqrt
 
 from flowcore.errors import FlowcoreError
 from flowcore.ops.erf import erf
+from flowcore.ops.hyperbolic import tanh
 from flowcore.ops.selection import where
-from flowcore.ops.unary import exp, log, tanh
+from flowcore.ops.unary import exp, log
 from flowcore.tensor import Tensor
 
 

@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.op import Array, Sample, function, operator
-from flowcore.ops.call import apply
-from flowcore.ops.cast import aligned, floating
+from flowcore.errors import DTypeError
+from flowcore.op import Array, Sample, operator
+from flowcore.ops.cast import floating
 from flowcore.ops.complex import conj
 from flowcore.ops.elementwise import Elementwise, sum_to
+from flowcore.ops.pointwise import binary
 from flowcore.ops.rounding import floor
 from flowcore.ops.selection import where
 from flowcore.ops.unary import log
 from flowcore.placement.signature import Algebra
-from flowcore.tensor import Tensor, TensorLike
+from flowcore.tensor import Tensor
 
-__all__ = ["add", "divide", "floor_divide", "multiply", "power", "remainder", "subtract"]
+__all__ = ["add", "divide", "floor_divide", "multiply", "pow", "power", "remainder", "subtract"]
 
 FIRST, SECOND, BOTH = frozenset({0}), frozenset({1}), frozenset({0, 1})
 Pair = tuple[Tensor | None, Tensor | None]
@@ -41,14 +42,12 @@ class Binary(Elementwise):
 
 @operator
 class Add(Binary):
-    """y = a + b."""
+    """x1 + x2."""
 
     name: ClassVar[str] = "add"
     algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
     excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(max)")
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.add(a, b)
+    ufunc: ClassVar[np.ufunc] = np.add
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return sum_to(dy, a), sum_to(dy, b)
@@ -56,14 +55,12 @@ class Add(Binary):
 
 @operator
 class Subtract(Binary):
-    """y = a - b."""
+    """x1 - x2."""
 
     name: ClassVar[str] = "subtract"
     algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
     excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(min)")
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.subtract(a, b)
+    ufunc: ClassVar[np.ufunc] = np.subtract
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return sum_to(dy, a), sum_to(-dy, b)
@@ -71,13 +68,11 @@ class Subtract(Binary):
 
 @operator
 class Multiply(Binary):
-    """y = a b."""
+    """x1 x2."""
 
     name: ClassVar[str] = "multiply"
     algebra: ClassVar[Algebra] = Algebra(linear=(FIRST, SECOND))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.multiply(a, b)
+    ufunc: ClassVar[np.ufunc] = np.multiply
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return sum_to(dy * conj(b), a), sum_to(dy * conj(a), b)
@@ -85,14 +80,12 @@ class Multiply(Binary):
 
 @operator
 class Divide(Binary):
-    """y = a / b."""
+    """x1 / x2; of integers in float32."""
 
     name: ClassVar[str] = "divide"
     kinds: ClassVar[str] = "fc"
     algebra: ClassVar[Algebra] = Algebra(linear=(FIRST,))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.divide(a, b)
+    ufunc: ClassVar[np.ufunc] = np.divide
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         da = dy / conj(b)
@@ -101,12 +94,14 @@ class Divide(Binary):
 
 @operator
 class Power(Binary):
-    """y = a^b."""
+    """x1^x2."""
 
     name: ClassVar[str] = "power"
     draws: ClassVar[tuple[str, ...]] = ("positive", "normal")
 
-    def kernel(self, a: Array, b: Array) -> Any:
+    def kernel(self, a: Array, b: Array, **_: Any) -> Any:
+        if b.dtype.kind == "i" and b.size and b.min() < 0:
+            raise DTypeError(f"pow of {a.dtype} to {b.min()}: integers have no such power; cast one with astype")
         return np.power(a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
@@ -122,66 +117,36 @@ class Power(Binary):
 
 @operator
 class FloorDivide(Binary):
-    """y = ⌊a / b⌋."""
+    """⌊x1 / x2⌋; of integers 0 where x2 is 0."""
 
     name: ClassVar[str] = "floor_divide"
     kinds: ClassVar[str] = "iuf"
 
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.floor_divide(a, b)
+    def kernel(self, a: Array, b: Array, **_: Any) -> Any:
+        found = np.floor_divide(a, b)
+        if a.dtype.kind == "f":
+            # numpy follows Python where an operand is infinite; the array API follows the quotient
+            quotient = np.divide(a, b)
+            found = np.where((np.isinf(a) & np.isfinite(b)) | (np.isfinite(a) & np.isinf(b)), quotient, found)
+        return found
 
 
 @operator
 class Remainder(Binary):
-    """y = a - b ⌊a / b⌋, with the sign of b."""
+    """x1 - x2 ⌊x1 / x2⌋, which has the sign of x2; of integers 0 where x2 is 0."""
 
     name: ClassVar[str] = "remainder"
     kinds: ClassVar[str] = "iuf"
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.remainder(a, b)
+    ufunc: ClassVar[np.ufunc] = np.remainder
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return sum_to(dy, a), sum_to(-dy * floor(a / b), b)
 
 
-@function
-def add(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a + b, elementwise, with broadcasting."""
-    return apply(Add(), *aligned(a, b))
-
-
-@function
-def subtract(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a - b, elementwise, with broadcasting."""
-    return apply(Subtract(), *aligned(a, b))
-
-
-@function
-def multiply(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a b, elementwise, with broadcasting."""
-    return apply(Multiply(), *aligned(a, b))
-
-
-@function
-def divide(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a / b, elementwise, with broadcasting; of integers in float32."""
-    return apply(Divide(), *floating(a, b))
-
-
-@function
-def power(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a^b, elementwise, with broadcasting."""
-    return apply(Power(), *aligned(a, b))
-
-
-@function
-def floor_divide(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """⌊a / b⌋, elementwise, with broadcasting."""
-    return apply(FloorDivide(), *aligned(a, b))
-
-
-@function
-def remainder(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """a - b ⌊a / b⌋, elementwise, with broadcasting; it has the sign of b."""
-    return apply(Remainder(), *aligned(a, b))
+add = binary("add", Add)
+subtract = binary("subtract", Subtract)
+multiply = binary("multiply", Multiply)
+divide = binary("divide", Divide, floating)
+pow = power = binary("pow", Power)
+floor_divide = binary("floor_divide", FloorDivide)
+remainder = binary("remainder", Remainder)

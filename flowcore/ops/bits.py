@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dtypes import bool_, int32, uint8
-from flowcore.op import Array, Sample, Type, operator
+from flowcore.op import Sample, Type, operator
 from flowcore.ops.elementwise import SHAPES, Elementwise
 from flowcore.ops.pointwise import binary, unary
 from flowcore.placement.signature import Algebra
@@ -98,8 +98,10 @@ class RightShift(Shift):
     """⌊x1 / 2^x2⌋."""
 
     name: ClassVar[str] = "bitwise_right_shift"
-    algebra: ClassVar[Algebra] = Algebra(monotone=(1, 0))
     ufunc: ClassVar[np.ufunc] = np.right_shift
+
+    def properties(self, *types: Type, **_: Any) -> Algebra:
+        return Algebra(monotone=(1, 0 if types[0].dtype.kind == "i" else -1))  # a shift raises what is negative
 
 
 bitwise_and = binary("bitwise_and", And)

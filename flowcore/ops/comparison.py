@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
 from flowcore.dtypes import DType, bool_
-from flowcore.op import Array, function, operator
-from flowcore.ops.call import apply
-from flowcore.ops.cast import aligned
-from flowcore.ops.elementwise import Elementwise
+from flowcore.op import Sample, operator
+from flowcore.ops.elementwise import Elementwise, elementwise_samples
+from flowcore.ops.pointwise import binary, unary
 from flowcore.placement.signature import Algebra
-from flowcore.tensor import Tensor, TensorLike
 
 __all__ = [
     "equal",
     "greater",
     "greater_equal",
     "isfinite",
+    "isinf",
     "isnan",
     "less",
     "less_equal",
@@ -56,210 +55,141 @@ class Logical(Elementwise):
 class Predicate(Elementwise):
     """Whether x is of a kind."""
 
-    kinds: ClassVar[str] = "fc"
     result: ClassVar[DType | None] = bool_
     draws: ClassVar[tuple[str, ...]] = ("special",)
     excluded: ClassVar[tuple[tuple[str, str], ...]] = ACROSS_RANKS
 
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        # of integers the answer is known beforehand
+        return [sample for sample in elementwise_samples(cls()) if sample.types[0].dtype.kind in "fc"]
+
 
 @operator
 class Equal(Comparison):
-    """y = [a = b]."""
+    """Whether x1 = x2."""
 
     name: ClassVar[str] = "equal"
     kinds: ClassVar[str] = "iufcb"
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.equal(a, b)
+    ufunc: ClassVar[np.ufunc] = np.equal
 
 
 @operator
 class NotEqual(Comparison):
-    """y = [a ≠ b]."""
+    """Whether x1 ≠ x2."""
 
     name: ClassVar[str] = "not_equal"
     kinds: ClassVar[str] = "iufcb"
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.not_equal(a, b)
+    ufunc: ClassVar[np.ufunc] = np.not_equal
 
 
 @operator
 class Less(Comparison):
-    """y = [a < b]."""
+    """Whether x1 < x2."""
 
     name: ClassVar[str] = "less"
     algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.less(a, b)
+    ufunc: ClassVar[np.ufunc] = np.less
 
 
 @operator
 class LessEqual(Comparison):
-    """y = [a ≤ b]."""
+    """Whether x1 ≤ x2."""
 
     name: ClassVar[str] = "less_equal"
     algebra: ClassVar[Algebra] = RISING
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.less_equal(a, b)
+    ufunc: ClassVar[np.ufunc] = np.less_equal
 
 
 @operator
 class Greater(Comparison):
-    """y = [a > b]."""
+    """Whether x1 > x2."""
 
     name: ClassVar[str] = "greater"
     algebra: ClassVar[Algebra] = FALLING
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.greater(a, b)
+    ufunc: ClassVar[np.ufunc] = np.greater
 
 
 @operator
 class GreaterEqual(Comparison):
-    """y = [a ≥ b]."""
+    """Whether x1 ≥ x2."""
 
     name: ClassVar[str] = "greater_equal"
     algebra: ClassVar[Algebra] = FALLING
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.greater_equal(a, b)
+    ufunc: ClassVar[np.ufunc] = np.greater_equal
 
 
 @operator
 class LogicalAnd(Logical):
-    """y = a and b."""
+    """x1 and x2, of booleans."""
 
     name: ClassVar[str] = "logical_and"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("min",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.logical_and(a, b)
+    ufunc: ClassVar[np.ufunc] = np.logical_and
 
 
 @operator
 class LogicalOr(Logical):
-    """y = a or b."""
+    """x1 or x2, of booleans."""
 
     name: ClassVar[str] = "logical_or"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("max",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.logical_or(a, b)
+    ufunc: ClassVar[np.ufunc] = np.logical_or
 
 
 @operator
 class LogicalXor(Logical):
-    """y = a or b, not both."""
+    """x1 or x2, not both, of booleans."""
 
     name: ClassVar[str] = "logical_xor"
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.logical_xor(a, b)
+    ufunc: ClassVar[np.ufunc] = np.logical_xor
 
 
 @operator
 class LogicalNot(Elementwise):
-    """y = not x."""
+    """Not x, of booleans."""
 
     name: ClassVar[str] = "logical_not"
     kinds: ClassVar[str] = "b"
     draws: ClassVar[tuple[str, ...]] = ("bool",)
     algebra: ClassVar[Algebra] = Algebra(monotone=(-1,))
-
-    def kernel(self, x: Array) -> Any:
-        return np.logical_not(x)
+    ufunc: ClassVar[np.ufunc] = np.logical_not
 
 
 @operator
 class IsNan(Predicate):
-    """y = [whether x is nan]."""
+    """Whether x is nan."""
 
     name: ClassVar[str] = "isnan"
-
-    def kernel(self, x: Array) -> Any:
-        return np.isnan(x)
+    ufunc: ClassVar[np.ufunc] = np.isnan
 
 
 @operator
 class IsFinite(Predicate):
-    """y = [whether x is neither infinite nor nan]."""
+    """Whether x is neither infinite nor nan."""
 
     name: ClassVar[str] = "isfinite"
-
-    def kernel(self, x: Array) -> Any:
-        return np.isfinite(x)
+    ufunc: ClassVar[np.ufunc] = np.isfinite
 
 
-@function
-def equal(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a = b, elementwise, with broadcasting."""
-    return apply(Equal(), *aligned(a, b))
+@operator
+class IsInf(Predicate):
+    """Whether x is infinite."""
+
+    name: ClassVar[str] = "isinf"
+    ufunc: ClassVar[np.ufunc] = np.isinf
 
 
-@function
-def not_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a ≠ b, elementwise, with broadcasting."""
-    return apply(NotEqual(), *aligned(a, b))
-
-
-@function
-def less(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a < b, elementwise, with broadcasting."""
-    return apply(Less(), *aligned(a, b))
-
-
-@function
-def less_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a ≤ b, elementwise, with broadcasting."""
-    return apply(LessEqual(), *aligned(a, b))
-
-
-@function
-def greater(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a > b, elementwise, with broadcasting."""
-    return apply(Greater(), *aligned(a, b))
-
-
-@function
-def greater_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a ≥ b, elementwise, with broadcasting."""
-    return apply(GreaterEqual(), *aligned(a, b))
-
-
-@function
-def logical_and(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a and b, elementwise, with broadcasting."""
-    return apply(LogicalAnd(), *aligned(a, b))
-
-
-@function
-def logical_or(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a or b, elementwise, with broadcasting."""
-    return apply(LogicalOr(), *aligned(a, b))
-
-
-@function
-def logical_xor(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """Whether a or b, not both, elementwise, with broadcasting."""
-    return apply(LogicalXor(), *aligned(a, b))
-
-
-@function
-def logical_not(x: TensorLike, /) -> Tensor:
-    """Not x, elementwise; x is boolean."""
-    return apply(LogicalNot(), *operands(x))
-
-
-@function
-def isnan(x: TensorLike, /) -> Tensor:
-    """Whether x is nan, elementwise."""
-    return apply(IsNan(), *operands(x))
-
-
-@function
-def isfinite(x: TensorLike, /) -> Tensor:
-    """Whether x is neither infinite nor nan, elementwise."""
-    return apply(IsFinite(), *operands(x))
+equal = binary("equal", Equal)
+not_equal = binary("not_equal", NotEqual)
+less = binary("less", Less)
+less_equal = binary("less_equal", LessEqual)
+greater = binary("greater", Greater)
+greater_equal = binary("greater_equal", GreaterEqual)
+logical_and = binary("logical_and", LogicalAnd)
+logical_or = binary("logical_or", LogicalOr)
+logical_xor = binary("logical_xor", LogicalXor)
+logical_not = unary("logical_not", LogicalNot)
+isnan = unary("isnan", IsNan)
+isfinite = unary("isfinite", IsFinite)
+isinf = unary("isinf", IsInf)

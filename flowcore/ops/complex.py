@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import filled, operands
 from flowcore.dtypes import real_dtype
 from flowcore.op import Array, Type, function, operator
 from flowcore.ops.call import apply
 from flowcore.ops.elementwise import Elementwise
+from flowcore.placement.layout import Layout
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["conj", "imag", "real"]
+__all__ = ["conj", "conjugate", "imag", "real"]
 
 LINEAR = Algebra(linear=(frozenset({0}),))
 
@@ -83,8 +84,14 @@ def real(x: TensorLike, /) -> Tensor:
 
 @function
 def imag(x: TensorLike, /) -> Tensor:
-    """The imaginary part of complex x, elementwise."""
-    return apply(Imag(), *operands(x))
+    """The imaginary part, elementwise; of a real x 0."""
+    (tensor,) = operands(x)
+    return apply(Imag(), tensor) if tensor.dtype.kind == "c" else filled(tensor.shape, 0, tensor.dtype, _whole(tensor))
+
+
+def _whole(x: Tensor) -> Layout:
+    """Replicated where x lies."""
+    return Layout(x.placement, "B")
 
 
 @function
@@ -92,3 +99,6 @@ def conj(x: TensorLike, /) -> Tensor:
     """The complex conjugate, elementwise; a real x itself."""
     (tensor,) = operands(x)
     return apply(Conj(), tensor) if tensor.dtype.kind == "c" else tensor
+
+
+conjugate = conj

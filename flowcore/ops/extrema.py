@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from flowcore.op import Array, function, operator
+from flowcore.dispatch import operands
+from flowcore.op import function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.arithmetic import Binary, Pair
-from flowcore.ops.call import apply
-from flowcore.ops.cast import aligned
+from flowcore.ops.cast import astype
 from flowcore.ops.elementwise import sum_to
+from flowcore.ops.pointwise import binary
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["maximum", "minimum"]
+__all__ = ["clip", "maximum", "minimum"]
 
 
 @operator
 class Maximum(Binary):
-    """y = max(a, b)."""
+    """The greater of x1 and x2, nan where either is."""
 
     name: ClassVar[str] = "maximum"
     kinds: ClassVar[str] = "biuf"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("max",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.maximum(a, b)
+    ufunc: ClassVar[np.ufunc] = np.maximum
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return _chosen(dy, a, b, a > b)
@@ -34,14 +34,12 @@ class Maximum(Binary):
 
 @operator
 class Minimum(Binary):
-    """y = min(a, b)."""
+    """The lesser of x1 and x2, nan where either is."""
 
     name: ClassVar[str] = "minimum"
     kinds: ClassVar[str] = "biuf"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("min",))
-
-    def kernel(self, a: Array, b: Array) -> Any:
-        return np.minimum(a, b)
+    ufunc: ClassVar[np.ufunc] = np.minimum
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         return _chosen(dy, a, b, a < b)
@@ -53,13 +51,16 @@ def _chosen(dy: Tensor, a: Tensor, b: Tensor, first: Tensor) -> Pair:
     return sum_to(dy * share, a), sum_to(dy * (1 - share), b)
 
 
-@function
-def maximum(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """The greater of a and b, elementwise, with broadcasting; nan where either is nan."""
-    return apply(Maximum(), *aligned(a, b))
+maximum = binary("maximum", Maximum)
+minimum = binary("minimum", Minimum)
 
 
 @function
-def minimum(a: TensorLike, b: TensorLike, /) -> Tensor:
-    """The lesser of a and b, elementwise, with broadcasting; nan where either is nan."""
-    return apply(Minimum(), *aligned(a, b))
+def clip(x: TensorLike, /, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """min where x is less, max where it is greater (None: no bound), elementwise, with broadcasting; in x's dtype."""
+    (tensor,) = operands(x)
+    clipped = tensor
+    for bounded, bound in ((maximum, min), (minimum, max)):
+        if bound is not None:
+            clipped = bounded(clipped, bound)
+    return fresh(tensor) if clipped is tensor else astype(clipped, tensor.dtype, copy=False)

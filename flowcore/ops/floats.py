@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,8 +56,11 @@ class NextAfter(OfReals):
     """The next float after x1 in the direction of x2."""
 
     name: ClassVar[str] = "nextafter"
-    algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1))
     ufunc: ClassVar[np.ufunc] = np.nextafter
+    excluded: ClassVar[tuple[tuple[str, str], ...]] = tuple(
+        (f"{a},{b}->{y}", "the result is x1 to within rounding, but rounding is what is asked for")
+        for a, b, y in product(("B", "P", "P(max)", "P(min)"), repeat=3)
+    )
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
         return sum_to(dy, a), None

@@ -15,6 +15,7 @@ from flowcore.ops.call import apply
 from flowcore.ops.complex import conj, real
 from flowcore.ops.elementwise import Elementwise
 from flowcore.ops.pointwise import unary
+from flowcore.ops.selection import where
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
@@ -60,12 +61,12 @@ class Sign(Elementwise):
     def kernel(self, x: Array, **_: Any) -> Any:
         return np.sign(x) + x.dtype.type(0)  # the sign of -0.0 is 0.0
 
-    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Any:
+    def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor | None:
+        """Only what turns x changes its sign; real numbers cannot turn."""
         if x.dtype.kind != "c":
             return None
-        # along x the sign is constant: only what stands across x counts
-        unit = sign(x)
-        return (dy - real(dy * conj(unit)) * unit) / abs(x)
+        turn, size = sign(x), abs(x)
+        return (dy - turn * real(conj(turn) * dy)) / where(size == 0, 1.0, size)
 
 
 class Rounding(Elementwise):

@@ -39,6 +39,10 @@ def draw(type: Type, how: str, random: Random) -> Array:
         case "definite", _:
             factor = draw(type, "normal", random)
             value = factor @ np.conj(np.swapaxes(factor, -1, -2)) + np.eye(type.shape[-1])
+        case "unit", _:
+            value = random.uniform(-0.9, 0.9, type.shape)
+        case "above 1", _:
+            value = random.uniform(1.5, 4.0, type.shape)
         case "positive", _:
             value = random.uniform(0.5, 3.0, type.shape)
         case _, "b":
