@@ -11,6 +11,7 @@ from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.call import apply
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor, TensorLike
+from flowcore.world import current
 
 __all__ = ["stop_gradient"]
 
@@ -66,4 +67,4 @@ def stop_gradient(x: TensorLike, /) -> Tensor:
 
 def fresh(x: Tensor) -> Tensor:
     """The value of x under a new name: assigning to one of the two does not change the other."""
-    return apply(Alias(), x) if x.requires_grad else x.detach()
+    return apply(Alias(), x) if x.requires_grad or current().trace is not None else x.detach()
