@@ -17,12 +17,14 @@ from flowcore.grad import *
 from flowcore.ops.alias import *
 from flowcore.ops.argument import *
 from flowcore.ops.arithmetic import *
+from flowcore.ops.assignment import *
 from flowcore.ops.bits import *
 from flowcore.ops.cast import *
 from flowcore.ops.comparison import *
 from flowcore.ops.complex import *
 from flowcore.ops.contract import *
 from flowcore.ops.create import *
+from flowcore.ops.dynamic import *
 from flowcore.ops.erf import *
 from flowcore.ops.extrema import *
 from flowcore.ops.floats import *
@@ -32,6 +34,7 @@ from flowcore.ops.indexing import *
 from flowcore.ops.join import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
+from flowcore.ops.scatter import *
 from flowcore.ops.selection import *
 from flowcore.ops.shape import *
 from flowcore.ops.trigonometry import *

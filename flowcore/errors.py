@@ -12,6 +12,7 @@ __all__ = [
     "GradError",
     "GraphError",
     "HangError",
+    "IndexingError",
     "MemoryLimitError",
     "PlacementError",
     "PlanError",
@@ -22,6 +23,10 @@ __all__ = [
 
 class ShapeError(FlowcoreError, ValueError):
     """Shapes, axes or lengths do not fit an operator."""
+
+
+class IndexingError(ShapeError, IndexError):
+    """An index names an element that a tensor does not have, or does not fit its shape."""
 
 
 class DTypeError(FlowcoreError, TypeError):

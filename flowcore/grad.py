@@ -164,6 +164,8 @@ def gradients(
     outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor], since: int
 ) -> list[Tensor]:
     """Gradients of `outputs` with respect to `wrt`, through the records made after number `since`."""
+    if any(tensor.version for tensor in wrt):
+        raise GradError("an argument was assigned to inside the function to differentiate: assign to a copy, x + 0")
     with grad_enabled(True):
         found = pull_back(outputs, cotangents, since)
     return [found[id(tensor)][1] if id(tensor) in found else zeros_like(tensor) for tensor in wrt]

@@ -212,6 +212,9 @@ class Tensor(Operators):
     def __getitem__(self, key: Any) -> Tensor:
         return self._call("getitem", key)
 
+    def __setitem__(self, key: Any, value: TensorLike) -> None:
+        FUNCTIONS["setitem"](self, key, value)
+
     def __len__(self) -> int:
         if not self.shape:
             raise ShapeError("a tensor without dimensions has no length: use .size")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from flowcore.dtypes import int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.ops.call import apply
+from flowcore.ops.rows import positions
 from flowcore.placement.signature import Equation, broadcast_equation
 from flowcore.tensor import Tensor
 
@@ -53,3 +56,38 @@ class Below(Op):
 def below(x: Tensor, length: int, what: str, allowed: tuple[int, ...] = ()) -> Tensor:
     """`x`, whose elements must be in 0..length-1 or among `allowed`; `what` names them in the error."""
     return apply(Below(length, what, allowed), x)
+
+
+@operator
+class Wrapped(Op):
+    """y = x, or x + length where x is negative; IndexingError naming an x outside -length..length-1."""
+
+    length: int
+
+    name: ClassVar[str] = "wrapped"
+
+    def infer(self, x: Type) -> tuple[Type, ...]:
+        if x.dtype.kind not in "iu":
+            raise DTypeError(f"indices of dtype {x.dtype}: they must be integers; cast with astype")
+        return (Type(x.shape, int64),)
+
+    def equation(self, x: Type) -> Equation:
+        return broadcast_equation([x.shape], x.ndim)
+
+    def kernel(self, x: Array) -> Array:
+        return positions(x, self.length, "indexing").astype(np.int64)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Any:
+        return None
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op:
+        return self
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (Sample(cls(5), (Type((5, 7), int64),), ("index:5",)),)
+
+
+def wrapped(x: Tensor, length: int) -> Tensor:
+    """The indices `x` of `length` elements with negative ones counted from the end."""
+    return apply(Wrapped(length), x)

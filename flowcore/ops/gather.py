@@ -1,14 +1,13 @@
-"""Rows of a table picked by integer indices (`take`), and rows added into a table (`scatter_add`), its gradient.
+"""Rows of a table picked by integer indices; `scatter_add` is the transpose.
 
 Split along the table's axis, a rank knows only the rows start..start + rows of `total`: it takes zeros for the others,
-so that the results sum up to the whole (`P`), and adds only its own.
+so that the results sum up to the whole (`P`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,16 +15,16 @@ import numpy as np
 from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
-from flowcore.op import Array, Block, Op, Sample, Type, function, operator
+from flowcore.op import OPS, Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
-from flowcore.ops.rows import grouped_sum, pick, positions
+from flowcore.ops.rows import pick, positions
 from flowcore.ops.shape import permute_dims, reshape
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["scatter_add", "take", "take_along_axis"]
+__all__ = ["take", "take_along_axis"]
 
 CASES: tuple[tuple[Shape, Shape, int, int], ...] = (
     # table, indices, axis, batch
@@ -33,10 +32,8 @@ CASES: tuple[tuple[Shape, Shape, int, int], ...] = (
     ((5, 7), (5,), 1, 1), ((3, 7, 2, 5), (3, 4), 2, 1),
 )  # fmt: skip
 
-ONE_INDEX = tuple((f"B,P({op})->P({op})", "with one index no rows meet in a sum") for op in ("max", "min"))
 
-
-def _terms(ndim: int, axis: int, batch: int, places: int) -> tuple[str, str, str]:
+def terms_of(ndim: int, axis: int, batch: int, places: int) -> tuple[str, str, str]:
     """The letters of a table of `ndim` dimensions, of the indices (`places` beyond the batch) and of the rows."""
     names = "abcdefghijklmnopqrstuvwxyz"
     table, others = names[:ndim], names[ndim : ndim + places]
@@ -69,7 +66,7 @@ class Take(Op):
         return (Type(shape, table.dtype),)
 
     def equation(self, table: Type, indices: Type) -> Equation:
-        first, second, result = _terms(table.ndim, self.axis, self.batch, indices.ndim - self.batch)
+        first, second, result = terms_of(table.ndim, self.axis, self.batch, indices.ndim - self.batch)
         return Equation((first, second), (result,))
 
     def properties(self, table: Type, indices: Type) -> Algebra:
@@ -99,7 +96,8 @@ class Take(Op):
         return np.where(mask, picked, picked.dtype.type(0))
 
     def vjp(self, dy: Tensor, table: Tensor, indices: Tensor) -> Any:
-        return apply(ScatterAdd(self.axis, table.shape[self.axis], self.batch), indices, dy), None
+        scatter: Any = OPS["scatter_add"]
+        return apply(scatter(axis=self.axis, length=table.shape[self.axis], batch=self.batch), dy, indices), None
 
     def flops(self, *types: Type) -> int:
         return 0
@@ -128,87 +126,6 @@ def _type(array: Array) -> Type:
     return Type(array.shape, array.dtype)
 
 
-@operator
-class ScatterAdd(Op):
-    """y[b, p, n, q] = Σ_i rows[b, p, i, q] [index[b, i] = n]: the transpose of `Take` along `axis`.
-
-    y holds the `length` rows from `start` on of `total`; -1: all.
-    """
-
-    axis: int
-    length: int
-    batch: int = 0
-    start: int = 0
-    total: int = -1
-
-    name: ClassVar[str] = "scatter_add"
-    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({1}),), reduction="sum")
-
-    def infer(self, indices: Type, rows: Type) -> tuple[Type, ...]:
-        if indices.dtype.kind not in "iu" or rows.dtype == bool_:
-            raise DTypeError(f"scatter_add of {rows.dtype} by {indices.dtype}: takes numbers by integers; use astype")
-        places = indices.ndim - self.batch
-        found = rows.shape[: self.batch] + rows.shape[self.axis : self.axis + places]
-        if found != indices.shape or not self.batch <= self.axis:
-            raise ShapeError(
-                f"scatter_add of {rows.shape} by {indices.shape} along axis {self.axis}: the indices' dimensions must "
-                f"stand there in the rows, {self.batch} of them in front; permute or broadcast the operands"
-            )
-        shape = (*rows.shape[: self.axis], self.length, *rows.shape[self.axis + places :])
-        return (Type(shape, rows.dtype),)
-
-    def equation(self, indices: Type, rows: Type) -> Equation:
-        places = indices.ndim - self.batch
-        table, first, second = _terms(rows.ndim - places + 1, self.axis, self.batch, places)
-        return Equation((first, second), (table,))
-
-    def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
-        (low, high), whole = outputs[0].box[self.axis], outputs[0].shape[self.axis]
-        if (low, high) == (0, whole):
-            return self
-        total = whole if self.total < 0 else self.total
-        return replace(self, length=high - low, start=self.start + low, total=total)
-
-    def kernel(self, indices: Array, rows: Array) -> Any:
-        total = self.length if self.total < 0 else self.total
-        places = positions(indices, total, self.name).astype(np.int64) - self.start
-        count = indices.ndim - self.batch
-        batch, before = rows.shape[: self.batch], self.axis - self.batch
-        # (batch, before, indices, after) -> (batch, indices, before, after)
-        front = np.moveaxis(rows, range(self.axis, self.axis + count), range(self.batch, self.batch + count))
-        rest = front.shape[self.batch + count :]
-        flat = places.reshape(prod(batch), prod(indices.shape[self.batch :]))
-        target = (flat + self.length * np.arange(prod(batch))[:, None]).reshape(-1)
-        kept = ((flat >= 0) & (flat < self.length)).reshape(-1)
-        values = front.reshape(target.size, prod(rest))
-        if not kept.all():
-            target, values = target[kept], values[kept]
-        sums = grouped_sum(target, values, prod(batch) * self.length)
-        return np.moveaxis(sums.reshape(*batch, self.length, *rest), self.batch, self.batch + before)
-
-    def vjp(self, dy: Tensor, indices: Tensor, rows: Tensor) -> Any:
-        return None, apply(Take(self.axis, self.batch), dy, indices)
-
-    def flops(self, *types: Type) -> int:
-        return types[1].size
-
-    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
-        if all(flags):
-            return replace(self, axis=self.axis + 1, batch=self.batch + 1)
-        return replace(self, axis=self.axis + 1) if flags[1] and not self.batch else None
-
-    @classmethod
-    def samples(cls) -> Sequence[Sample]:
-        def sample(case: tuple[Shape, Shape, int, int], dtype: Any) -> Sample:
-            table, indices, axis, batch = case
-            rows = table[:axis] + indices[batch:] + table[axis + 1 :]
-            drawn = (f"index:{table[axis]}", "normal")
-            types = (Type(indices, int64), Type(rows, dtype))
-            return Sample(cls(axis, table[axis], batch), types, drawn, ONE_INDEX if len(indices) == batch else ())
-
-        return (*(sample(case, float64) for case in CASES), sample(CASES[0], int64))
-
-
 @function
 def take(x: TensorLike, indices: TensorLike, /, *, axis: int | None = None) -> Tensor:
     """The slices of x along `axis` (None: of x flattened) at `indices`; negative ones count from the end."""
@@ -229,10 +146,3 @@ def take_along_axis(x: TensorLike, indices: TensorLike, /, *, axis: int = -1) ->
     back = tuple(int(place) for place in np.argsort(swapped))
     picked = apply(Take(table.ndim - 1, table.ndim - 1), permute_dims(table, swapped), permute_dims(places, swapped))
     return permute_dims(picked, back)
-
-
-@function
-def scatter_add(indices: TensorLike, rows: TensorLike, /, *, length: int, axis: int = 0) -> Tensor:
-    """A tensor of `length` slices along `axis`, each the sum of the slices of `rows` whose index it is."""
-    places, values = operands(indices, rows)
-    return apply(ScatterAdd(axis_of(axis, values.ndim, "scatter_add"), length), places, values)

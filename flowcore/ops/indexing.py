@@ -1,107 +1,135 @@
-"""Basic indexing, and functions made of slices and comparisons."""
+"""Indexing, assignment through an index, and functions made of slices and comparisons."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import float32
-from flowcore.errors import DTypeError, ShapeError
+from flowcore.dtypes import float32, int64
+from flowcore.errors import DTypeError
 from flowcore.op import function
 from flowcore.ops.axes import axes_of
 from flowcore.ops.call import apply
 from flowcore.ops.cast import astype
-from flowcore.ops.check import below
-from flowcore.ops.comparison import equal
+from flowcore.ops.check import below, wrapped
+from flowcore.ops.comparison import equal, greater_equal
 from flowcore.ops.create import arange
+from flowcore.ops.dynamic import places_of
+from flowcore.ops.extrema import maximum
 from flowcore.ops.gather import take
-from flowcore.ops.shape import expand_dims, reshape
-from flowcore.ops.slices import Slice
+from flowcore.ops.key import Key, Pick, read_key
+from flowcore.ops.scatter import segment_max
+from flowcore.ops.selection import where
+from flowcore.ops.shape import broadcast_to, expand_dims, permute_dims, reshape
+from flowcore.ops.slices import Overwrite, Slice
+from flowcore.placement.layout import Shape
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["flip", "getitem", "one_hot"]
-
-Span = tuple[int, int, int]
+__all__ = ["flip", "getitem", "one_hot", "written"]
 
 
 @function
 def getitem(x: TensorLike, key: Any, /) -> Tensor:
-    """x[key] for integers, slices, None, `...` and at most one integer tensor, which picks along its dimension."""
+    """x[key] by numpy's rules: integers, slices, None, `...`, integer arrays and boolean masks.
+
+    A mask gives a shape that depends on its values: TraceError inside fc.compile.
+    """
     (tensor,) = operands(x)
-    items = _without_ellipsis(key if isinstance(key, tuple) else (key,), tensor)
-    _check_together(items)
-    spans: list[Span] = []
-    shape: list[int] = []
-    picked: tuple[int, Any] | None = None
-    for item in items:
-        if item is None:
-            shape.append(1)
-            continue
-        length = tensor.shape[len(spans)]
-        if isinstance(item, slice):
-            spans.append(_span(item, length))
-            shape.append(spans[-1][1])
-        elif _is_integer(item):
-            spans.append((_place(int(item), length, len(spans)), 1, 1))
-        elif picked is None:
-            picked = (len(shape), _indices(item))
-            spans.append((0, length, 1))
-            shape.append(length)
-        else:
-            raise ShapeError("an index with several tensors: use one per indexing step, or take_along_axis")
-    result = reshape(_sliced(tensor, spans), shape)
-    return result if picked is None else take(result, picked[1], axis=picked[0])
+    read = read_key(key, tensor)
+    cut = _cut(tensor, read)
+    if not read.picks:
+        return cut
+    rows, index = _rows(cut, read)
+    return take(rows, index, axis=read.place)
 
 
-def _without_ellipsis(items: tuple[Any, ...], tensor: Tensor) -> list[Any]:
-    """One item per dimension (and the Nones): `...`, or the end, stands for whole dimensions."""
-    named = sum(item is not None and item is not Ellipsis for item in items)
-    if named > tensor.ndim:
-        raise ShapeError(f"{named} indices for shape {tensor.shape}: give at most {tensor.ndim}")
-    places = [place for place, item in enumerate(items) if item is Ellipsis]
-    if len(places) > 1:
-        raise ShapeError("an index with several `...`: give at most one")
-    place = places[0] if places else len(items)
-    return [*items[:place], *[slice(None)] * (tensor.ndim - named), *items[place + 1 :]]
+def _cut(x: Tensor, key: Key) -> Tensor:
+    """The part of `x` that the slices and integers of `key` leave, in the key's shape."""
+    if not key.is_whole(x.shape):
+        starts, lengths, steps = zip(*key.spans, strict=True)
+        x = apply(Slice(starts, lengths, steps), x)
+    return reshape(x, key.shape)
 
 
-def _check_together(items: list[Any]) -> None:
-    """ShapeError where integers stand apart from a tensor: numpy moves the picked dimension to the front then."""
-    places = [place for place, item in enumerate(items) if item is not None and not isinstance(item, slice)]
-    if not all(_is_integer(items[place]) for place in places) and places[-1] - places[0] >= len(places):
-        raise ShapeError("an index with integers apart from a tensor: use the integers first, then the tensor")
+def _order(key: Key) -> tuple[int, ...]:
+    """The dimensions of the key's shape with the picked ones brought together at their place."""
+    rest = [axis for axis in range(len(key.shape)) if axis not in key.picked]
+    return (*rest[: key.place], *key.picked, *rest[key.place :])
 
 
-def _is_integer(item: Any) -> bool:
-    return isinstance(item, int | np.integer) and not isinstance(item, bool)
+def _rows(x: Tensor, key: Key) -> tuple[Tensor, Tensor]:
+    """`x`, of the key's shape, with the picked dimensions as one at their place, and the indices along that."""
+    moved = permute_dims(x, _order(key))
+    after = moved.shape[key.place + len(key.picked) :]
+    length = prod(key.shape[axis] for axis in key.picked)
+    rows = reshape(moved, (*moved.shape[: key.place], length, *after))
+    if len(key.picks) == 1:
+        return rows, _indices(key.picks[0])
+    index, stride = None, length
+    for pick in key.picks:
+        span = prod(key.shape[pick.axis : pick.axis + pick.count])
+        stride = stride // span if span else 0
+        term = wrapped(_indices(pick), span) * stride
+        index = term if index is None else index + term
+    assert index is not None
+    return rows, index
 
 
-def _indices(item: Any) -> Any:
-    indices = item if isinstance(item, Tensor) else np.asarray(item)
-    if indices.dtype.kind not in "iu":
-        raise DTypeError(f"an index of {indices.dtype}: its shape would depend on values; use where, or integers")
-    return indices
+def _indices(pick: Pick) -> Tensor:
+    """The places that `pick` takes along its dimensions, as if they were one."""
+    return places_of(pick.array) if pick.is_mask else pick.array
 
 
-def _span(item: slice, length: int) -> Span:
-    """(start, length, step) of a slice of `length` elements."""
-    picked = range(length)[item]
-    return (picked.start, len(picked), picked.step) if len(picked) else (0, 0, 1)
+def written(x: TensorLike, key: Any, value: TensorLike, /) -> Tensor:
+    """x with x[key] = value: `value` broadcasts to the shape of x[key]; of equal indices the last one counts.
+
+    value: of a dtype that x's can hold. A mask inside fc.compile takes a scalar, or a value that does not depend on
+    how many elements the mask picks.
+    """
+    tensor, new = operands(x, value)
+    if not np.can_cast(new.dtype, tensor.dtype, "same_kind"):
+        raise DTypeError(f"assignment of {new.dtype} to elements of {tensor.dtype}: cast the value with astype first")
+    new, read = astype(new, tensor.dtype), read_key(key, tensor)
+    part = _over_rows(_cut(tensor, read), read, new) if read.picks else _fit(new, read.shape)
+    lengths = tuple(length for _, length, _ in read.spans)
+    if read.is_whole(tensor.shape):
+        return reshape(part, tensor.shape)
+    starts, _, steps = zip(*read.spans, strict=True)
+    return apply(Overwrite(starts, lengths, steps, (0,) * tensor.ndim), tensor, reshape(part, lengths))
 
 
-def _place(index: int, length: int, axis: int) -> int:
-    if not -length <= index < length:
-        raise ShapeError(f"index {index} of dimension {axis}: it has {length} elements; give {-length}..{length - 1}")
-    return index % length
+def _fit(value: Tensor, shape: Shape) -> Tensor:
+    """`value` broadcast to `shape`; leading dimensions of length 1 beyond it are dropped."""
+    extra = value.ndim - len(shape)
+    if extra > 0 and value.shape[:extra] == (1,) * extra:
+        value = reshape(value, value.shape[extra:])
+    return broadcast_to(value, shape)
 
 
-def _sliced(tensor: Tensor, spans: list[Span]) -> Tensor:
-    if all(span == (0, length, 1) for span, length in zip(spans, tensor.shape, strict=True)):
-        return tensor
-    starts, lengths, steps = zip(*spans, strict=True)
-    return apply(Slice(starts, lengths, steps), tensor)
+def _over_rows(x: Tensor, key: Key, value: Tensor) -> Tensor:
+    """`x`, of the key's shape, with `value` where the picks point."""
+    first, *others = key.picks
+    after = len(key.shape) - first.axis - first.count
+    if first.is_mask and not others and value.ndim <= after:
+        mask = reshape(first.array, (1,) * first.axis + first.array.shape + (1,) * after)
+        return where(mask, broadcast_to(value, x.shape), x)
+    rows, index = _rows(x, key)
+    before, behind = rows.shape[: key.place], rows.shape[key.place + 1 :]
+    count, length = index.size, rows.shape[key.place]
+    if count == 0:
+        _fit(value, (*before, *index.shape, *behind))
+        return x
+    values = reshape(_fit(value, (*before, *index.shape, *behind)), (*before, count, *behind))
+    numbers = arange(count, dtype=int64, placement=index.placement)
+    last = segment_max(numbers, reshape(index, (count,)), length)
+    hit = reshape(greater_equal(last, 0), (1,) * len(before) + (length,) + (1,) * len(behind))
+    new = where(hit, take(values, maximum(last, 0), axis=key.place), rows)
+    order = _order(key)
+    back = tuple(order.index(axis) for axis in range(len(order)))
+    return permute_dims(reshape(new, tuple(x.shape[axis] for axis in order)), back)
 
 
 @function

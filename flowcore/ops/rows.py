@@ -1,21 +1,25 @@
-"""Rows of numpy arrays by index: checked, picked, and summed by target."""
+"""Rows of numpy arrays by index: checked, picked, and reduced by target."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from flowcore.errors import ShapeError
+from flowcore.errors import IndexingError
 from flowcore.op import Array
 
 
 def positions(indices: Array, total: int, name: str) -> Array:
-    """`indices` with negative ones counted from the end of `total` rows; ShapeError where one is out of range."""
+    """`indices` with negative ones counted from the end of `total` rows; IndexingError where one is out of range."""
     if indices.size == 0:
         return indices
     low, high = indices.min(), indices.max()
     if low < -total or high >= total:
         wrong = high if high >= total else low
-        raise ShapeError(f"{name} of index {wrong}: the axis has {total} rows; give indices in {-total}..{total - 1}")
+        raise IndexingError(
+            f"{name} of index {wrong}: the axis has {total} rows; give indices in {-total}..{total - 1}"
+        )
     return np.where(indices < 0, indices + total, indices) if low < 0 else indices
 
 
@@ -31,12 +35,12 @@ def pick(table: Array, places: Array, axis: int, batch: int) -> Array:
     return np.moveaxis(picked, range(places.ndim, places.ndim + axis - batch), range(batch, axis))
 
 
-def grouped_sum(target: Array, values: Array, length: int) -> Array:
-    """(length, columns): row n is the sum of the rows of `values` whose target is n, in their order."""
-    sums = np.zeros((length, values.shape[1]), values.dtype)
+def grouped(ufunc: np.ufunc, target: Array, values: Array, length: int, identity: Any) -> Array:
+    """(length, columns): row n is `ufunc` over the rows of `values` whose target is n, in their order."""
+    found = np.full((length, values.shape[1]), identity, values.dtype)
     if target.size and values.shape[1]:
         order = np.argsort(target, kind="stable")
         sorted_target = target[order]
         first = np.flatnonzero(np.concatenate(([True], sorted_target[1:] != sorted_target[:-1])))
-        sums[sorted_target[first]] = np.add.reduceat(values[order], first, axis=0, dtype=values.dtype)
-    return sums
+        found[sorted_target[first]] = ufunc.reduceat(values[order], first, axis=0, dtype=values.dtype)
+    return found

@@ -1,4 +1,4 @@
-"""Regular slices of a tensor, and the tensor that is zero but for a slice: each is the gradient of the other.
+"""Regular slices of a tensor, the tensor that is zero but for a slice, and a tensor with a slice written over.
 
 Along every dimension a slice is an arithmetic progression start, start + step, … of `length` indices. Split blocks fit
 where on every rank the progression's part that the block of the result covers lies inside the block of the input.
@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import bool_, float64
-from flowcore.errors import GraphError, ShapeError
+from flowcore.dispatch import filled
+from flowcore.dtypes import DType, bool_, float64
+from flowcore.errors import DTypeError, GraphError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.call import apply
 from flowcore.ops.shape import MOVES
-from flowcore.placement.layout import Shape, local_range
+from flowcore.placement.layout import Layout, Shape, local_range
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Partial, Split
 from flowcore.placement.signature import Algebra, Signature
 from flowcore.tensor import Tensor
@@ -92,6 +93,14 @@ def _fits(whole: int, start: int, length: int, step: int, parts: int) -> bool:
         if first < last and not (low <= min(ends) and max(ends) < high):
             return False
     return True
+
+
+def _inside(start: int, length: int, step: int, low: int, high: int) -> range:
+    """The i < length for which start + i step is in low..high-1."""
+    if step < 0:
+        start, step, low, high = -start, -step, 1 - high, 1 - low
+    first, stop = -((start - low) // step), -((start - high) // step)
+    return range(max(first, 0), max(min(stop, length), 0))
 
 
 def _slice(start: int, length: int, step: int) -> slice:
@@ -170,3 +179,71 @@ class Unslice(Progression):
             Sample(cls(starts, lengths, steps, shape), (Type(lengths, float64),))
             for shape, starts, lengths, steps in CASES
         )
+
+
+@operator
+class Overwrite(Progression):
+    """y = x, but y[starts + i steps, …] = v[skips + i, …], i < lengths; v may be longer than what is read of it."""
+
+    skips: tuple[int, ...]
+
+    name: ClassVar[str] = "overwrite"
+    algebra: ClassVar[Algebra] = Algebra(selects=(frozenset({0, 1}),))
+
+    def infer(self, x: Type, v: Type) -> tuple[Type, ...]:
+        self.check(x.shape)
+        ends = tuple(skip + length for skip, length in zip(self.skips, self.lengths, strict=True))
+        if len(ends) != v.ndim or any(end > length for end, length in zip(ends, v.shape, strict=True)):
+            raise ShapeError(f"overwrite of {self.lengths} elements by {v.shape}: they must be equal; broadcast it")
+        if x.dtype != v.dtype:
+            raise DTypeError(f"overwrite of {x.dtype} by {v.dtype}: they must be equal; cast with astype")
+        return (x,)
+
+    def rules(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+        x, v = types
+        kept: list[SBP] = [B, *map(Split, range(x.ndim))]
+        read_whole = [axis for axis in self.fitting(x.shape, parts) if v.shape[axis] == self.lengths[axis]]
+        joint: list[SBP] = [*map(Split, read_whole), *map(Partial, REDUCTIONS)]
+        return (*(Signature((sbp, B), (sbp,)) for sbp in kept), *(Signature((sbp, sbp), (sbp,)) for sbp in joint))
+
+    def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
+        starts, lengths, skips = list(self.starts), list(self.lengths), list(self.skips)
+        x, v = inputs
+        for axis, (low, high) in enumerate(x.box):
+            if (low, high) == (0, x.shape[axis]):
+                continue
+            held = _inside(starts[axis], lengths[axis], self.steps[axis], low, high)
+            starts[axis] = starts[axis] + held.start * self.steps[axis] - low if held else 0
+            lengths[axis] = len(held)
+            skips[axis] = skips[axis] + held.start - v.box[axis][0] if held else 0
+        return Overwrite(tuple(starts), tuple(lengths), self.steps, tuple(skips))
+
+    def kernel(self, x: Array, v: Array) -> Any:
+        y = x.copy()
+        read = tuple(slice(skip, skip + length) for skip, length in zip(self.skips, self.lengths, strict=True))
+        y[self.key] = v[read]
+        return y
+
+    def vjp(self, dy: Tensor, x: Tensor, v: Tensor) -> Any:
+        nothing = filled(v.shape, 0, dy.dtype, Layout(dy.placement, B))
+        dv = apply(Slice(self.starts, self.lengths, self.steps), dy)
+        if v.shape != self.lengths:
+            dv = apply(Unslice(self.skips, self.lengths, (1,) * v.ndim, v.shape), dv)
+        return apply(self, dy, nothing), dv
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
+        if not all(flags):
+            return None
+        return Overwrite((0, *self.starts), (size, *self.lengths), (1, *self.steps), (0, *self.skips))
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        def sample(case: Sequence[tuple[int, ...]], dtype: DType, draw: str) -> Sample:
+            shape, starts, lengths, steps = case
+            return Sample(
+                cls(starts, lengths, steps, (0,) * len(shape)), (Type(shape, dtype), Type(lengths, dtype)), (draw,) * 2
+            )
+
+        longer = Sample(cls((4, 1), (3, 3), (-2, 2), (1, 0)), (Type((5, 7), float64), Type((4, 3), float64)))
+        floats = (sample(case, float64, "normal") for case in (CASES[0], *CASES[2:]))
+        return (*floats, longer, sample(CASES[0], bool_, "bool"))

@@ -49,36 +49,6 @@ def test_matmul_errors_name_the_lengths() -> None:
         fc.matmul(fc.asarray(np.ones((5, 7))), 2.0)
 
 
-KEYS: list[Any] = [
-    0, -1, (1, 2, 3), slice(None), slice(1, 3), slice(None, None, -1), (slice(None), slice(4, None, -2)), (..., 0),
-    (0, ...), None, (None, 0), (0, None, slice(1, 4)), (..., None), (slice(2, 2),), (slice(None), -1, slice(0, 4, 3)),
-    np.array([2, 0]), (slice(None), np.array([[1, -1], [0, 4]])), (slice(1, None), 0, np.array([3, 3, 0])),
-    (1, ..., -2), (), (None, np.array([0, 1])), (np.array([1, 2]), -1),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("key", KEYS, ids=str)
-def test_indexing_agrees_with_numpy(key: Any) -> None:
-    agree(fc.asarray(X)[key], X[key])
-
-
-@pytest.mark.parametrize(
-    ("key", "error"),
-    [
-        (3, ShapeError),
-        ((0, 0, 0, 0), ShapeError),
-        ((..., ...), ShapeError),
-        (X > 0, DTypeError),
-        ((0, slice(None), np.array([1])), ShapeError),
-        ((np.array([1]), np.array([1])), ShapeError),
-    ],
-    ids=["beyond", "too many", "two ellipses", "mask", "apart", "two tensors"],
-)
-def test_bad_indices_are_errors(key: Any, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        fc.asarray(X)[key]
-
-
 @pytest.mark.parametrize("name", ["sum", "max", "min", "mean", "any", "all"])
 @pytest.mark.parametrize("axis", [None, 0, -1, (0, 2)], ids=str)
 @pytest.mark.parametrize("keepdims", [False, True])

@@ -17,10 +17,11 @@ from flowcore.ops.contract import Contract, grouping
 from flowcore.ops.create import Arange, Full
 from flowcore.ops.elementwise import Elementwise
 from flowcore.ops.erf import erf_array
-from flowcore.ops.gather import ScatterAdd, Take
+from flowcore.ops.gather import Take
 from flowcore.ops.philox import philox
 from flowcore.ops.random import Bits, Normal, Uniform, runs
 from flowcore.ops.reduce import Max, Min, Sum
+from flowcore.ops.scatter import ScatterAdd
 from flowcore.ops.slices import Slice
 from flowcore.placement.signature import parse_equation
 from tests.rules.simulate import inputs_of, random_of, samples
@@ -193,7 +194,7 @@ def test_scatter_add_agrees_with_add_at() -> None:
     indices, rows = random.integers(-7, 7, (3, 5)), random.normal(size=(2, 3, 5, 4))
     expected = np.zeros((2, 7, 4))
     np.add.at(expected, (slice(None), indices), rows)
-    np.testing.assert_allclose(ScatterAdd(1, 7).kernel(indices, rows), expected)
+    np.testing.assert_allclose(ScatterAdd(1, 7).kernel(rows, indices), expected)
 
 
 def test_slices_outside_the_tensor_are_an_error() -> None:
