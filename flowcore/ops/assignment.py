@@ -27,7 +27,7 @@ def setitem(x: Tensor, key: Any, value: TensorLike) -> None:
     world = current()
     if x.requires_grad and x.is_leaf and world.is_grad_enabled:
         raise GradError("x[…] = v of a leaf that requires a gradient: do it inside fc.no_grad(), or on a copy, x + 0")
-    if world.trace is not None and x.trace is None:
+    if world.trace is not None and x.trace is not world.trace:
         _write_outside(x, key, value)
         return
     if x.trace is not None and x.number in x.trace.builder.inputs:
