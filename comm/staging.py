@@ -15,6 +15,7 @@ from flowcore.comm.reduction import Levels
 from flowcore.comm.slices import Grid, Integers
 from flowcore.comm.steps import STAGING, Step
 
+Rows = np.ndarray[Any, np.dtype[np.bool_]]
 ATTEMPTS = 8
 """How often the number of rounds is raised; pieces of single elements cannot be cut further."""
 
@@ -35,14 +36,20 @@ def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, world: in
     return steps
 
 
-def temporary(step: Step, levels: Levels, world: int) -> Integers:
-    """Elements of temporary memory of every rank during `step`."""
-    size, remote, parts = step.sizes(), step.source != step.target, step.parts
+def buffered(step: Step) -> tuple[Rows, Rows]:
+    """(rows packed before they are sent, rows received into a buffer of their own) of `step`, as masks."""
+    remote, parts = step.source != step.target, step.parts
     low, high = step.cut(*parts.bounds(slice(None)))
     arrives = _contiguous(high - low, parts.target, parts.into)
     leaves = _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives
-    packed = remote & ~leaves[step.part]
     landed = remote if step.kind == "reduce" else remote & ~arrives[step.part]
+    return remote & ~leaves[step.part], landed
+
+
+def temporary(step: Step, levels: Levels, world: int) -> Integers:
+    """Elements of temporary memory of every rank during `step`."""
+    size, parts = step.sizes(), step.parts
+    packed, landed = buffered(step)
     needed = np.bincount(step.source[packed], size[packed], world)
     needed = needed + np.bincount(step.target[landed], size[landed], world)
     if step.kind == "reduce":

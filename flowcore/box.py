@@ -1,26 +1,29 @@
 """Makes every change of layout an operator: annotated graph → physical graph.
 
-A value wanted in several layouts gets one `box` node per layout, however many nodes read it; requests (`to_global`)
-are then fulfilled by these nodes and disappear.
+A value wanted in several layouts gets one `box` node per layout, however many nodes read it, or a row of them where a
+path over other layouts takes less time on the machine (`comm.path`); requests (`to_global`) are then fulfilled by these
+nodes and disappear.
 """
 
 from __future__ import annotations
 
 from flowcore.boxing_op import Boxing, Relayout
+from flowcore.comm.path import choose_path
 from flowcore.errors import PlanError
 from flowcore.graph import Builder, Graph, Node, Value
+from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp
 
 
-def box(graph: Graph) -> Graph:
-    """The physical graph: each node's inputs lie as it reads them."""
-    return _Boxer(graph).run()
+def box(graph: Graph, machine: Machine) -> Graph:
+    """The physical graph: each node's inputs lie as it reads them; `machine` says which way there is the fastest."""
+    return _Boxer(graph, machine).run()
 
 
 class _Boxer:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        self.graph, self.machine = graph, machine
         self.builder = Builder()
         self.number: dict[int, int] = {}
         self.moved: dict[tuple[int, Placement, NdSbp], int] = {}
@@ -53,9 +56,20 @@ class _Boxer:
             return number
         key = (number, placement, sbp)
         if key not in self.moved:
-            target = Value(value.type, placement, sbp)
-            op = Boxing(str(value.layout), str(target.layout))
             asked = isinstance(reader.op, Relayout)
             reason = "asked for by to_global" if asked else f"{reader.op.name} reads it so"
-            (self.moved[key],) = self.builder.node(op, [number], [target], reader.where, reason)
+            self.moved[key] = self._move(number, Value(value.type, placement, sbp), reader.where, reason)
         return self.moved[key]
+
+    def _move(self, number: int, target: Value, where: str, reason: str) -> int:
+        """The number of value `number` laid out as `target`, after one or several changes of layout."""
+        type = target.type
+        path = choose_path(type.shape, type.dtype, self.builder.values[number].layout, target.layout, self.machine)
+        hosts = self.machine.hosts_of(path.ranks)
+        for position, leg in enumerate(path.legs, 1):
+            is_last = position == len(path.legs)
+            there = target if is_last else Value(type, leg.target.placement, leg.target.sbp)
+            why = reason if len(path.legs) == 1 else f"{reason}, leg {position} of {len(path.legs)}"
+            op = Boxing(str(leg.source), str(leg.target), hosts)
+            (number,) = self.builder.node(op, [number], [there], where, why)
+        return number

@@ -59,11 +59,12 @@ def _behind_new_axis(sbp: str) -> str:
 
 @operator
 class Boxing(Op):
-    """y = x, moved from layout `source` to layout `target`."""
+    """y = x, moved from layout `source` to layout `target`; `hosts`: the host of every rank, () where all share one."""
 
     name: ClassVar[str] = "box"
     source: str
     target: str
+    hosts: tuple[int, ...] = ()
 
     def infer(self, *types: Type) -> tuple[Type, ...]:
         return types
@@ -75,7 +76,7 @@ class Boxing(Op):
 
     def plan(self, type: Type) -> BoxingPlan:
         """The steps that move a value of `type`."""
-        return plan_boxing(type.shape, type.dtype, *self.layouts)
+        return plan_boxing(type.shape, type.dtype, *self.layouts, self.hosts)
 
     def kernel(self, *arrays: Array) -> Array:
         raise GraphError("box is run by the transport, not by a kernel")

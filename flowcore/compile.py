@@ -76,7 +76,8 @@ class CompiledFunction(Generic[P, R]):
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
         """The plan for these arguments; nothing runs, nothing is stored."""
         tensors, rebuild = flatten((arguments, options))
-        return Plan(self._compiled(current(), tensors, rebuild).program.graph)
+        world = current()
+        return Plan(self._compiled(world, tensors, rebuild).program.graph, world.machine)
 
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
         """The logical graph for these arguments, before planning."""
@@ -117,7 +118,7 @@ class CompiledFunction(Generic[P, R]):
         return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs), is_differentiable)
 
     def _planned(self, world: World, logical: Graph) -> Graph:
-        graph = physical(logical)
+        graph = physical(logical, world.machine)
         plan = Plan(graph)
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph

@@ -56,7 +56,7 @@ def _eager(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | No
 
 def _one_node(world: World, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> Program:
     """The program of `op` alone on inputs such as these."""
-    return build(single(op, [tensor._value for tensor in inputs], layout), world.rank)
+    return build(single(op, [tensor._value for tensor in inputs], layout), world.rank, world.machine)
 
 
 def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:

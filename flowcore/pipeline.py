@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
 from flowcore.passes.inline import inline
+from flowcore.placement.machine import Machine
 from flowcore.plan import plan
 from flowcore.runtime import Program, lower
 from flowcore.verify import verify
 
-LOGICAL: tuple[Callable[[Graph], Graph], ...] = (verify, inline, dce, cse)
-PHYSICAL: tuple[Callable[[Graph], Graph], ...] = (plan, box, dce, cse, renumber)
+Stage = Callable[[Graph], Graph]
+LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
+PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
 
 
-def physical(graph: Graph) -> Graph:
-    """`graph` planned, boxed and cleaned: what all ranks together run."""
-    for stage in (*LOGICAL, *PHYSICAL):
+def physical(graph: Graph, machine: Machine) -> Graph:
+    """`graph` planned, boxed and cleaned: what all ranks together run on `machine`."""
+    stages: tuple[Stage, ...] = (*LOGICAL, plan, partial(box, machine=machine), *PHYSICAL)
+    for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)
 
 
-def build(graph: Graph, rank: int) -> Program:
+def build(graph: Graph, rank: int, machine: Machine) -> Program:
     """What `rank` runs for `graph`."""
-    return lower(physical(graph), rank)
+    return lower(physical(graph, machine), rank)
 
 
 __all__ = ["LOGICAL", "PHYSICAL", "Program", "build", "physical"]

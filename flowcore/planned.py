@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.price import seconds
 from flowcore.dtypes import DType
 from flowcore.graph import Graph, Node
 from flowcore.placement.layout import Layout, Shape, box_size
+from flowcore.placement.machine import Machine
 from flowcore.text import parse_graph, write_graph
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One change of layout: bytes received over all ranks, the least possible, why it is there and for which line."""
+    """One change of layout: bytes received over all ranks, the least possible, why it is there and for which line.
+
+    `seconds`: what it is predicted to take on the plan's machine.
+    """
 
     kind: str
     tensor: str
@@ -29,27 +34,35 @@ class Transfer:
     bytes: int
     bound: int
     messages: int
+    seconds: float
     reason: str
     where: str
 
     def __str__(self) -> str:
         return (
             f"{self.kind}: {self.tensor} {self.dtype}{list(self.shape)} {self.source} → {self.target}, "
-            f"{self.bytes} B (bound {self.bound} B), {self.messages} messages; {self.reason}; {self.where}"
+            f"{self.bytes} B (bound {self.bound} B), {self.messages} messages, about {self.seconds * 1e6:.0f} µs; "
+            f"{self.reason}; {self.where}"
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all ranks together run in one step."""
+    """What all ranks together run in one step; `machine`: what times are predicted for, the default one once loaded."""
 
     graph: Graph
+    machine: Machine = field(default=Machine(), compare=False)
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
         """Every change of layout that sends a message, in order."""
-        found = (self._transfer(node) for node in self.graph.nodes if isinstance(node.op, Boxing))
-        return tuple(transfer for transfer in found if transfer.messages)
+        return tuple(transfer for transfer in self._moves.values() if transfer.messages)
+
+    @cached_property
+    def _moves(self) -> dict[int, Transfer]:
+        """The change of layout that every `box` node makes, by the position of the node."""
+        nodes = enumerate(self.graph.nodes)
+        return {position: self._transfer(node) for position, node in nodes if isinstance(node.op, Boxing)}
 
     def _transfer(self, node: Node) -> Transfer:
         assert isinstance(node.op, Boxing)
@@ -58,7 +71,7 @@ class Plan:
         source, target = node.op.layouts
         return Transfer(
             plan.kind, f"%{node.inputs[0]}", type.shape, type.dtype, source, target,
-            plan.bytes_moved, plan.bound, plan.messages, node.reason, node.where,
+            plan.bytes_moved, plan.bound, plan.messages, seconds(plan, self.machine), node.reason, node.where,
         )  # fmt: skip
 
     @property
@@ -70,6 +83,20 @@ class Plan:
     def messages(self) -> int:
         """Messages sent, summed over ranks."""
         return sum(transfer.messages for transfer in self.transfers)
+
+    @cached_property
+    def seconds(self) -> float:
+        """The predicted time of the longest chain of transfers that wait for each other.
+
+        A transfer begins when its value is there; computing takes no time, and transfers do not hinder each other.
+        """
+        ready = [0.0] * len(self.graph.values)
+        for position, node in enumerate(self.graph.nodes):
+            start = max((ready[number] for number in node.inputs), default=0.0)
+            move = self._moves.get(position)
+            for number in node.outputs:
+                ready[number] = start + (move.seconds if move else 0.0)
+        return max(ready, default=0.0)
 
     @cached_property
     def peak_bytes(self) -> int:

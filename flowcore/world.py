@@ -20,6 +20,7 @@ from flowcore.comm.transport import Transport
 from flowcore.errors import PlacementError
 from flowcore.graph import digest_of
 from flowcore.placement.layout import Layout
+from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement, set_world_size
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class Chain:
 
 
 class World:
-    """One rank's world."""
+    """One rank's world; `machine`: what moving bytes costs on it, the same on every rank."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, machine: Machine = Machine()) -> None:  # noqa: B008  # it is a frozen value
         self.transport = transport
+        self.machine = machine
         self.rank = transport.rank
         self.size = transport.size
         self.everyone = Placement(transport.size)

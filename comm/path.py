@@ -1,0 +1,206 @@
+"""(shape, dtype, source, target, machine) → the changes of layout, one after the other, that together take least time.
+
+One plan in one go receives the least bytes that any can (`boxing`), so within a host there is nothing to gain in bytes.
+Between hosts there is: of equally many bytes, fewer may cross where ranks of a host first reduce what they hold, and
+gather among themselves what came once. Such a way is a path through layouts: from the source, or a view of it on a mesh
+that shows the hosts (`views`), one mesh axis at a time, across to the target's ranks where these are others, and to
+the target. Dijkstra's algorithm finds the cheapest by `price`; the direct plan wins ties. No layout on the way takes
+more memory on any rank than the larger of source and target does.
+
+Partial values are reduced along the way of the path: which terms meet first, and so the rounding of floating-point
+sums, depends on the path (never on time or arrival); maxima, minima and sums of integers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from heapq import heappop, heappush
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from flowcore.comm.boxing import BoxingPlan, plan_boxing
+from flowcore.comm.price import across, seconds
+from flowcore.comm.views import refined, views
+from flowcore.placement.layout import Layout, Shape, block, box_size
+from flowcore.placement.machine import Machine
+from flowcore.placement.mesh import Placement
+from flowcore.placement.sbp import SBP, B, Broadcast, Partial, Split
+
+BUDGET = 1 << 15
+"""Plans that a search may price, times ranks: it then ends with the best path found so far."""
+DIMENSIONS = 3
+"""Tensor dimensions along which layouts on the way may be split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Plans that follow each other; the source of each is the target of the one before, or a view of it."""
+
+    legs: tuple[BoxingPlan, ...]
+    machine: Machine
+
+    @cached_property
+    def seconds(self) -> float:
+        """Predicted time."""
+        return sum(seconds(leg, self.machine) for leg in self.legs)
+
+    @cached_property
+    def between_hosts(self) -> int:
+        """Bytes that cross from one host to another."""
+        return sum(across(leg, self.machine) for leg in self.legs)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes received, summed over ranks."""
+        return sum(leg.bytes_moved for leg in self.legs)
+
+    @property
+    def messages(self) -> int:
+        """Messages between different ranks."""
+        return sum(leg.messages for leg in self.legs)
+
+    @property
+    def flops(self) -> int:
+        """Reductions of one element, over all ranks."""
+        return sum(leg.flops for leg in self.legs)
+
+    @property
+    def sent(self) -> dict[int, int]:
+        """Bytes sent by every rank."""
+        return {rank: sum(leg.sent.get(rank, 0) for leg in self.legs) for rank in self.ranks}
+
+    @property
+    def received(self) -> dict[int, int]:
+        """Bytes received by every rank."""
+        return {rank: sum(leg.received.get(rank, 0) for leg in self.legs) for rank in self.ranks}
+
+    @property
+    def peak_temporary(self) -> dict[int, int]:
+        """The most bytes each rank needs at once beside source and target block: buffers, and blocks on the way."""
+        peak = dict.fromkeys(self.ranks, 0)
+        for number, leg in enumerate(self.legs):
+            on_the_way = [leg.source] * (number > 0) + [leg.target] * (number < len(self.legs) - 1)
+            for rank, needed in leg.peak_temporary.items():
+                held = sum(box_size(way.box(leg.shape, rank)) for way in on_the_way if rank in way.placement)
+                peak[rank] = max(peak[rank], needed + held * leg.dtype.itemsize)
+        return peak
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Every rank that takes part, in order."""
+        return tuple(sorted({rank for leg in self.legs for rank in leg.ranks}))
+
+    def __str__(self) -> str:
+        return " -> ".join(map(str, (self.legs[0].source, *(leg.target for leg in self.legs))))
+
+
+def choose_path(shape: Shape, dtype: Any, source: Layout, target: Layout, machine: Machine) -> Path:
+    """The path of least predicted time; of one leg where no other is cheaper."""
+    return find_paths(shape, dtype, source, target, machine)[0]
+
+
+def find_paths(shape: Shape, dtype: Any, source: Layout, target: Layout, machine: Machine) -> tuple[Path, ...]:
+    """The complete paths that the search met, cheapest first; the direct one is among them. Cached.
+
+    Where all ranks live on one host there is only the direct one: other ways could save messages, but never bytes.
+    """
+    return _find(tuple(shape), np.dtype(dtype), source.of(len(shape)), target.of(len(shape)), machine)
+
+
+@lru_cache(maxsize=4096)
+def _find(shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout, machine: Machine) -> tuple[Path, ...]:
+    hosts = machine.hosts_of((*source.placement.ranks, *target.placement.ranks))
+    direct = Path((plan_boxing(shape, dtype, source, target, hosts),), machine)
+    if not hosts or not direct.bytes_moved:
+        return (direct,)
+    return _Search(shape, dtype, source, target, machine, hosts).run(direct)
+
+
+class _Search:
+    """Dijkstra's algorithm over layouts; an edge is a plan, its length the seconds it takes."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        source: Layout,
+        target: Layout,
+        machine: Machine,
+        hosts: tuple[int, ...],
+    ) -> None:
+        self.shape, self.dtype, self.source, self.target = shape, dtype, source, target
+        self.machine, self.hosts = machine, hosts
+        self.ends = {target, *views(shape, target, hosts)}
+        longest = sorted(range(len(shape)), key=lambda d: (-shape[d], d))
+        named = [part.axis for part in (*source.sbp, *target.sbp) if isinstance(part, Split)]
+        self.dimensions = sorted(list(dict.fromkeys((*named, *longest)))[:DIMENSIONS])
+        self.room = max(_largest(shape, source), _largest(shape, target))
+        self.left = BUDGET // max(source.placement.size, target.placement.size)
+
+    def run(self, direct: Path) -> tuple[Path, ...]:
+        """Complete paths, cheapest first; of equally cheap ones those of fewer legs, the direct one before all."""
+        found, best = [direct], direct.seconds
+        reached = dict.fromkeys((self.source, *views(self.shape, self.source, self.hosts)), 0.0)
+        queue: list[tuple[float, int, str, Layout, tuple[BoxingPlan, ...]]] = []
+        for layout in reached:
+            heappush(queue, (0.0, 0, str(layout), layout, ()))
+        while queue:
+            cost, count, _, here, legs = heappop(queue)
+            if cost > reached[here] or cost + self.machine.step >= best:
+                continue
+            for there in self._neighbours(here):
+                if not legs and there in self.ends:
+                    continue  # that is the direct path
+                if there not in self.ends and _largest(self.shape, there) > self.room:
+                    continue
+                length, leg = self._leg(here, there)
+                whole = cost + length
+                if leg is None or whole >= reached.get(there, inf):
+                    continue
+                if there in self.ends:
+                    found.append(Path((*legs, leg), self.machine))
+                    best = min(best, whole)
+                elif whole < best:
+                    reached[there] = whole
+                    heappush(queue, (whole, count + 1, str(there), there, (*legs, leg)))
+        return tuple(sorted(found, key=lambda path: (path.seconds, len(path.legs), str(path))))
+
+    def _leg(self, here: Layout, there: Layout) -> tuple[float, BoxingPlan | None]:
+        if self.left <= 0:
+            return inf, None
+        self.left -= 1
+        leg = plan_boxing(self.shape, self.dtype, here, there, self.hosts)
+        return seconds(leg, self.machine), leg
+
+    def _neighbours(self, here: Layout) -> Iterator[Layout]:
+        """The target, as seen on this mesh; layouts that differ on one axis; whole splits on the target's ranks."""
+        same_mesh = (end for end in self.ends if end.placement == here.placement)
+        yield next(same_mesh, self.target)
+        for axis, part in enumerate(here.sbp):
+            for other in self._changes(part):
+                yield Layout(here.placement, (*here.sbp[:axis], other, *here.sbp[axis + 1 :]))
+        if set(here.placement.ranks) != set(self.target.placement.ranks) and not here.is_partial:
+            for placement in self._meshes(self.target.placement):
+                for d in self.dimensions:
+                    yield Layout(placement, (Split(d),) * placement.ndim)
+
+    def _changes(self, part: SBP) -> list[SBP]:
+        """What an axis may become on the way: terms are reduced, values are cut, moved or gathered."""
+        splits: list[SBP] = [Split(d) for d in self.dimensions if Split(d) != part]
+        match part:
+            case Partial() | Split():
+                return [*splits, B]
+            case Broadcast():
+                return splits
+
+    def _meshes(self, placement: Placement) -> list[Placement]:
+        return [placement, *(mesh for mesh, _ in refined(placement, self.hosts))]
+
+
+def _largest(shape: Shape, layout: Layout) -> int:
+    """Elements of the largest block: that of the first coordinates, which take the remainders."""
+    return box_size(block(shape, layout.placement.shape, layout.sbp, (0,) * layout.placement.ndim))
