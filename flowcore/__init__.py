@@ -32,11 +32,13 @@ from flowcore.ops.gather import *
 from flowcore.ops.hyperbolic import *
 from flowcore.ops.indexing import *
 from flowcore.ops.join import *
+from flowcore.ops.like import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
 from flowcore.ops.scatter import *
 from flowcore.ops.selection import *
 from flowcore.ops.shape import *
+from flowcore.ops.triangle import *
 from flowcore.ops.trigonometry import *
 from flowcore.ops.unary import *
 from flowcore.place import from_local as from_local

@@ -14,9 +14,9 @@ import numpy as np
 
 from flowcore.boxing_op import Relayout
 from flowcore.dtypes import DType, as_dtype, scalar_dtype
-from flowcore.errors import DTypeError, PlacementError, ShapeError, TraceError
+from flowcore.errors import CopyError, DTypeError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Builder, Graph, Value
-from flowcore.op import OPS, Array, Op, Type, function
+from flowcore.op import FUNCTIONS, OPS, Array, Op, Type, function
 from flowcore.pipeline import Program, build
 from flowcore.placement.layout import Layout, Shape, sbp_text
 from flowcore.placement.mesh import Placement
@@ -100,10 +100,33 @@ def constant(value: TensorLike, like: Tensor | None) -> Tensor:
     placement = None if like is None else like.placement
     if isinstance(value, bool | int | float | complex):
         dtype = scalar_dtype(value, None if like is None else like.dtype)
-        if isinstance(value, int) and dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
-            raise DTypeError(f"{value} does not fit {dtype}, the dtype of the tensor beside it: cast the tensor first")
-        return filled((), value, dtype, default_layout(placement, None))
+        return filled((), held(value, dtype), dtype, default_layout(placement, None))
     return asarray(value, placement=placement)
+
+
+def held(value: Any, dtype: DType) -> Any:
+    """`value`, a Python number; DTypeError where `dtype` has none such."""
+    if not isinstance(value, bool | int | float | complex):
+        raise DTypeError(f"{value!r} is no number: pass a Python number, or a tensor without dimensions")
+    if dtype.kind in "iu":
+        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if not is_whole or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:  # type: ignore[operator]  # is real
+            raise DTypeError(f"{value} does not fit {dtype}: cast the tensor beside it, or give another dtype")
+        return value if isinstance(value, bool) else int(value)  # type: ignore[arg-type]  # is real
+    if dtype.kind == "f" and isinstance(value, complex):
+        raise DTypeError(f"{value} does not fit {dtype}: give a complex dtype, or take the real part")
+    return value
+
+
+def located(device: Any, placement: Placement | None) -> Placement | None:
+    """Where the array API's `device` is: a placement, or "cpu" and None: the default one."""
+    if device is None or device == "cpu":
+        return placement
+    if not isinstance(device, Placement):
+        raise PlacementError(f"device {device!r} is not available: pass a Placement, or 'cpu' for the default one")
+    if placement not in (None, device):
+        raise PlacementError(f"device {device} and placement {placement} differ: pass one of them")
+    return device
 
 
 def filled(shape: Shape, value: bool | int | float | complex, dtype: DType, layout: Layout) -> Tensor:
@@ -124,16 +147,31 @@ def default_layout(placement: Placement | None, sbp: SbpLike | None, ndim: int |
 
 
 @function
-def asarray(x: Any, dtype: Any = None, placement: Placement | None = None, sbp: SbpLike | None = None) -> Tensor:
+def asarray(
+    x: Any,
+    /,
+    dtype: Any = None,
+    placement: Placement | None = None,
+    sbp: SbpLike | None = None,
+    *,
+    device: Any = None,
+    copy: bool | None = None,
+) -> Tensor:
     """A tensor of the whole value `x` (the same on every rank), each rank keeping its block.
 
-    `x`: a Tensor, numpy array, (nested) sequence or scalar; Python floats become float32, ints int64.
+    `x`: a Tensor, an array (also by the buffer protocol or `__array__`), a scalar, or a (nested) sequence of these;
+    Python floats become float32, ints int64, arrays keep their dtype. copy=False: a tensor itself, an array's memory
+    under a new name, or CopyError where data would have to be copied or moved; True: neither.
     """
+    place = located(device, placement)
+    if isinstance(x, list | tuple) and _holds_tensor(x):
+        x = FUNCTIONS["stack"]([asarray(item, placement=place) for item in x])
     if isinstance(x, Tensor):
-        cast = x if dtype is None or as_dtype(dtype) == x.dtype else x.astype(dtype)
-        return cast if placement is None and sbp is None else to_global(cast, placement, sbp)
+        return _as_tensor(x, dtype, place, sbp, copy)
     array = to_numpy(x, dtype)
-    layout = default_layout(placement, sbp, array.ndim)
+    if copy is False and (not isinstance(x, np.ndarray) or not np.may_share_memory(array, x)):
+        raise CopyError(f"asarray of {type(x).__name__} as {array.dtype} needs a copy: leave out copy=False")
+    layout = default_layout(place, sbp, array.ndim)
     world = current()
     value = Value(Type(array.shape, array.dtype), layout.placement, layout.sbp)
     if layout.is_partial:
@@ -143,14 +181,31 @@ def asarray(x: Any, dtype: Any = None, placement: Placement | None = None, sbp: 
         # ranks must have been given the same array: their chains differ if not, and they stop when they next meet
         ranks = tuple(sorted(layout.placement.ranks))
         world.record(ranks, _checksum(array), f"asarray of {value.type} with checksum {_checksum(array):#x}")
-    block = _block_of(array, layout, world.rank)
+    block = _block_of(array, layout, world.rank, copy is not False)
     return Tensor(value, block) if world.trace is None else world.trace.lift(Tensor(value, block))
+
+
+def _holds_tensor(items: Sequence[Any]) -> bool:
+    return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and _holds_tensor(item)) for item in items)
+
+
+def _as_tensor(
+    x: Tensor, dtype: Any, placement: Placement | None, sbp: SbpLike | None, copy: bool | None
+) -> Tensor:
+    """`x` as asked for: itself if it is that already, unless a copy is wanted."""
+    cast = x if dtype is None or as_dtype(dtype) == x.dtype else x.astype(dtype)
+    moved = cast if placement is None and sbp is None else to_global(cast, placement, sbp)
+    if moved is x and copy:
+        return FUNCTIONS["fresh"](x)  # type: ignore[no-any-return]
+    if moved is not x and copy is False:
+        raise CopyError("asarray of a tensor in another dtype or layout needs a copy: leave out copy=False")
+    return moved
 
 
 def to_numpy(x: Any, dtype: Any) -> Array:
     """`x` as a numpy array of a supported dtype (of `dtype` unless None)."""
     wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__"):
+    if isinstance(x, np.ndarray | np.generic | memoryview) or hasattr(x, "__array__"):
         array = np.asarray(x)
     else:
         try:
@@ -168,11 +223,12 @@ def to_numpy(x: Any, dtype: Any) -> Array:
     return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
 
 
-def _block_of(array: Array, layout: Layout, rank: int) -> Array | None:
+def _block_of(array: Array, layout: Layout, rank: int, copy: bool) -> Array | None:
     if rank not in layout.placement:
         return None
     box = layout.box(array.shape, rank)
-    return np.array(array[tuple(slice(start, stop) for start, stop in box)], order="C", ndmin=array.ndim)
+    block = array[tuple(slice(start, stop) for start, stop in box)] if box else array
+    return np.array(block, order="C") if copy else block
 
 
 def _checksum(array: Array) -> int:

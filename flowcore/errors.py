@@ -6,6 +6,7 @@ from flowcore.placement.errors import FlowcoreError, PlacementError
 __all__ = [
     "CheckpointError",
     "CommError",
+    "CopyError",
     "DTypeError",
     "DivergenceError",
     "FlowcoreError",
@@ -31,6 +32,10 @@ class IndexingError(ShapeError, IndexError):
 
 class DTypeError(FlowcoreError, TypeError):
     """A dtype or the type of an argument does not fit an operator."""
+
+
+class CopyError(FlowcoreError, ValueError):
+    """Data would have to be copied or moved, and the caller asked for none of it."""
 
 
 class GraphError(FlowcoreError):

@@ -23,7 +23,7 @@ from flowcore.tensor import Record, Tensor
 from flowcore.tree import flatten
 from flowcore.world import current
 
-__all__ = ["grad", "gradient_graph", "no_grad", "ones_like", "value_and_grad", "vjp", "zeros_like"]
+__all__ = ["grad", "gradient_graph", "no_grad", "value_and_grad", "vjp"]
 
 
 @contextmanager
@@ -47,7 +47,6 @@ def ones_like(x: Tensor) -> Tensor:
     return filled(x.shape, 1, x.dtype, Layout(x.placement, "B"))
 
 
-@function
 def zeros_like(x: Tensor) -> Tensor:
     """A replicated tensor of zeros with the shape, dtype and placement of `x`."""
     return filled(x.shape, 0, x.dtype, Layout(x.placement, "B"))

@@ -65,6 +65,7 @@ def stop_gradient(x: TensorLike, /) -> Tensor:
     return tensor.detach()
 
 
+@function
 def fresh(x: Tensor) -> Tensor:
     """The value of x under a new name: assigning to one of the two does not change the other."""
     return apply(Alias(), x) if x.requires_grad or current().trace is not None else x.detach()

@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from operator import index as index_of
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
-from flowcore.dispatch import from_shape
-from flowcore.dtypes import DType, as_dtype, float32, int64, scalar_dtype
+from flowcore.dispatch import asarray, from_shape, held, located
+from flowcore.dtypes import DType, as_dtype, complex64, float32, int64, scalar_dtype
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
 from flowcore.ops.cast import astype
 from flowcore.ops.comparison import equal
-from flowcore.ops.shape import reshape
+from flowcore.ops.shape import broadcast_to, reshape
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import P, SbpLike
 from flowcore.placement.signature import Equation, Signature, derive
-from flowcore.tensor import Tensor
+from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["arange", "eye", "full", "linspace", "ones", "zeros"]
+__all__ = ["arange", "empty", "eye", "full", "linspace", "ones", "zeros"]
 
 
 @operator
@@ -101,6 +102,9 @@ class Arange(Op):
 
     def kernel(self) -> Array:
         places = np.arange(self.offset, self.offset + self.length)
+        if self.dtype == "uint64":  # modulo 2^64, where int64 would overflow
+            wrapped = places.astype(np.uint64) * np.uint64(self.step % 2**64)
+            return wrapped + np.uint64(self.start % 2**64)
         result: Array = (places * self.step + self.start).astype(self.dtype)
         return result
 
@@ -118,51 +122,142 @@ class Arange(Op):
         return (Sample(cls(-2, 3, 7, "int64"), ()), Sample(cls(0.5, -0.25, 5, "float32"), ()))
 
 
+@operator
+class Linspace(Op):
+    """y[i] = start + (stop - start) (offset + i) / gaps, i < length; stop where the quotient is 1."""
+
+    start: int | float | complex
+    stop: int | float | complex
+    gaps: int
+    length: int
+    dtype: str
+    offset: int = 0
+
+    name: ClassVar[str] = "linspace"
+
+    def infer(self) -> tuple[Type, ...]:
+        if self.length < 0:
+            raise ShapeError(f"linspace of {self.length} numbers: it must not be negative")
+        return (Type((self.length,), np.dtype(self.dtype)),)
+
+    def equation(self) -> Equation:
+        return Equation((), ("a",))
+
+    def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
+        ((start, stop),) = outputs[0].box
+        return replace(self, length=stop - start, offset=self.offset + start)
+
+    def kernel(self) -> Array:
+        places = np.arange(self.offset, self.offset + self.length)
+        # halves, so that the distance of two finite numbers is finite
+        half, ways = self.stop / 2 - self.start / 2, places / max(1, self.gaps)
+        line = self.start + half * ways + half * ways
+        if np.dtype(self.dtype).kind in "iu":
+            line = np.floor(line)
+        result = line.astype(self.dtype)
+        result[(places == self.gaps) & (places > 0)] = self.stop
+        return result
+
+    def vjp(self, dy: Any) -> Any:
+        return ()
+
+    def flops(self, *types: Type) -> int:
+        return 0
+
+    def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
+        return self
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (Sample(cls(-2.0, 3.5, 6, 7, "float64"), ()), Sample(cls(0, 9, 5, 5, "int64"), ()))
+
+
 def full(
     shape: int | Sequence[int],
-    value: bool | int | float | complex,
+    fill_value: TensorLike,
     *,
     dtype: Any = None,
+    device: Any = None,
     placement: Placement | None = None,
     sbp: SbpLike | None = None,
 ) -> Tensor:
-    """`value` everywhere; without dtype that of the Python scalar."""
-    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
-    made = scalar_dtype(value, None) if dtype is None else as_dtype(dtype)
-    return from_shape(Full(lengths, value, str(made)), lengths, placement, sbp)
+    """`fill_value`, a number or a tensor without dimensions, everywhere; without dtype in that of the number."""
+    lengths = (index_of(shape),) if isinstance(shape, SupportsIndex) else tuple(map(index_of, shape))
+    place = located(device, placement)
+    if isinstance(fill_value, Tensor | np.ndarray):
+        value = asarray(fill_value, dtype=dtype, placement=place)
+        return asarray(broadcast_to(value, lengths), placement=place, sbp=sbp)
+    if isinstance(fill_value, np.generic):
+        dtype, fill_value = fill_value.dtype if dtype is None else dtype, fill_value.item()
+    made = scalar_dtype(fill_value, None) if dtype is None else as_dtype(dtype)
+    return from_shape(Full(lengths, held(fill_value, made), str(made)), lengths, place, sbp)
 
 
 def zeros(
-    shape: int | Sequence[int], *, dtype: Any = float32, placement: Placement | None = None, sbp: SbpLike | None = None
+    shape: int | Sequence[int],
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    placement: Placement | None = None,
+    sbp: SbpLike | None = None,
 ) -> Tensor:
     """0 everywhere."""
-    return full(shape, 0, dtype=float32 if dtype is None else dtype, placement=placement, sbp=sbp)
+    return full(shape, 0, dtype=float32 if dtype is None else dtype, device=device, placement=placement, sbp=sbp)
 
 
 def ones(
-    shape: int | Sequence[int], *, dtype: Any = float32, placement: Placement | None = None, sbp: SbpLike | None = None
+    shape: int | Sequence[int],
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    placement: Placement | None = None,
+    sbp: SbpLike | None = None,
 ) -> Tensor:
     """1 everywhere."""
-    return full(shape, 1, dtype=float32 if dtype is None else dtype, placement=placement, sbp=sbp)
+    return full(shape, 1, dtype=float32 if dtype is None else dtype, device=device, placement=placement, sbp=sbp)
+
+
+def empty(
+    shape: int | Sequence[int],
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    placement: Placement | None = None,
+    sbp: SbpLike | None = None,
+) -> Tensor:
+    """A tensor to be assigned to; until then 0 everywhere, because a value never depends on what was in memory."""
+    return zeros(shape, dtype=dtype, device=device, placement=placement, sbp=sbp)
 
 
 def arange(
     start: float,
+    /,
     stop: float | None = None,
     step: float = 1,
     *,
     dtype: Any = None,
+    device: Any = None,
     placement: Placement | None = None,
     sbp: SbpLike | None = None,
 ) -> Tensor:
     """start, start + step, … before `stop`; one argument alone is `stop`. Integers give int64, floats float32."""
     if stop is None:
         start, stop = 0, start
+    start, stop, step = (value.item() if isinstance(value, np.generic) else value for value in (start, stop, step))
+    length = _count(start, stop, step)
+    made = _number_dtype(start, stop, step) if dtype is None else as_dtype(dtype)
+    return from_shape(Arange(start, step, length, str(made)), (length,), located(device, placement), sbp)
+
+
+def _count(start: float, stop: float, step: float) -> int:
+    """How many numbers there are from `start` in steps of `step` before `stop`."""
     if step == 0:
         raise ShapeError("arange with step 0 never ends: give another step")
-    length = max(0, math.ceil((stop - start) / step))
-    made = _number_dtype(start, stop, step) if dtype is None else as_dtype(dtype)
-    return from_shape(Arange(start, step, length, str(made)), (length,), placement, sbp)
+    if all(isinstance(value, int) for value in (start, stop, step)):
+        return max(0, -int((start - stop) // step))  # exact also beyond what floats can count
+    if not all(map(math.isfinite, (start, stop, step))):
+        raise ShapeError(f"arange from {start} to {stop} by {step} has no length: give finite numbers")
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _number_dtype(*values: float) -> DType:
@@ -171,31 +266,40 @@ def _number_dtype(*values: float) -> DType:
 
 
 def linspace(
-    start: float,
-    stop: float,
-    count: int,
+    start: complex,
+    stop: complex,
+    /,
+    num: int,
     *,
-    dtype: Any = float32,
+    dtype: Any = None,
+    device: Any = None,
     endpoint: bool = True,
     placement: Placement | None = None,
     sbp: SbpLike | None = None,
 ) -> Tensor:
-    """`count` numbers at equal distances from `start` to `stop`, which is the last or, without `endpoint`, left out."""
-    step = (stop - start) / max(1, count - endpoint)
-    return from_shape(Arange(float(start), step, count, str(as_dtype(dtype))), (count,), placement, sbp)
+    """`num` numbers at equal distances from `start` to `stop`, which is the last or, without `endpoint`, left out."""
+    first, last = (value.item() if isinstance(value, np.generic) else value for value in (start, stop))
+    is_complex = isinstance(first, complex) or isinstance(last, complex)
+    made = (complex64 if is_complex else float32) if dtype is None else as_dtype(dtype)
+    op = Linspace(held(first, made), held(last, made), num - endpoint, num, str(made))
+    return from_shape(op, (num,), located(device, placement), sbp)
 
 
 def eye(
-    rows: int,
-    columns: int | None = None,
+    n_rows: int,
+    n_cols: int | None = None,
+    /,
     *,
     k: int = 0,
-    dtype: Any = float32,
+    dtype: Any = None,
+    device: Any = None,
     placement: Placement | None = None,
     sbp: SbpLike | None = None,
 ) -> Tensor:
-    """(rows, columns): 1 where column - row = k, else 0."""
-    across = arange(rows if columns is None else columns, placement=placement)
-    down = reshape(arange(k, k + rows, placement=placement), (rows, 1))
-    result = astype(equal(down, across), dtype)
+    """(n_rows, n_cols): 1 where column - row = k, else 0."""
+    place, columns = located(device, placement), n_rows if n_cols is None else n_cols
+    offset = max(-n_rows, min(columns, k))
+    across = arange(columns, placement=place)
+    down = reshape(arange(offset, offset + n_rows, placement=place), (n_rows, 1))
+    result = astype(equal(down, across), float32 if dtype is None else dtype)
     return result if sbp is None else result.to_global(sbp=sbp)
