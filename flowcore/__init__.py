@@ -36,8 +36,11 @@ from flowcore.ops.like import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
 from flowcore.ops.scatter import *
+from flowcore.ops.search import *
 from flowcore.ops.selection import *
+from flowcore.ops.sets import *
 from flowcore.ops.shape import *
+from flowcore.ops.sort import *
 from flowcore.ops.triangle import *
 from flowcore.ops.trigonometry import *
 from flowcore.ops.unary import *

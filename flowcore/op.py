@@ -101,7 +101,8 @@ class Sample:
     types: tuple[Type, ...]
     draw: tuple[str, ...] = ()
     """Per input: "normal" (default), "positive", "unit" (in -1..1), "above 1", "whole" (small integers),
-    "index:N" (0..N-1), "special" (with nan and infinities), "definite" (positive definite matrices), "bool", "key"."""
+    "index:N" (0..N-1), "special" (with nan and infinities), "definite" (positive definite matrices), "sorted" (along
+    the last dimension), "bool", "key"."""
     excluded: tuple[tuple[str, str], ...] = ()
     """Sound signatures that are deliberately not declared: (signature text, reason)."""
 

@@ -58,6 +58,8 @@ def draw(type: Type, how: str, random: Random) -> Array:
         case _:
             value = random.normal(size=type.shape)
     value = np.asarray(value, type.dtype)
+    if kind == "sorted":
+        value = np.sort(value, axis=-1)
     if kind == "special":
         special = random.choice([np.nan, np.inf, -np.inf], type.shape)
         value = np.where(random.random(type.shape) < 0.3, special, value).astype(type.dtype)
