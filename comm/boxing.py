@@ -35,7 +35,7 @@ from flowcore.comm.slices import Grid, Integers, Parts, as_boxes, cells
 from flowcore.comm.staging import in_rounds, temporary
 from flowcore.comm.steps import RankStep, Step
 from flowcore.placement.cost import received_bytes, staying_axes
-from flowcore.placement.layout import Box, Layout, Shape, box_size
+from flowcore.placement.layout import Box, Layout, Shape, box_size, kept
 from flowcore.placement.sbp import Partial
 
 
@@ -124,7 +124,7 @@ def plan_boxing(shape: Shape, dtype: Any, source: Layout, target: Layout, hosts:
 def _make(
     shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout, hosts: tuple[int, ...] = ()
 ) -> BoxingPlan:
-    source, target = source.of(len(shape)), target.of(len(shape))
+    source, target = kept(source.of(len(shape))), target.of(len(shape))
     check_partial(source, dtype)
     check_partial(target, dtype)
     ranks = sorted({*source.placement.ranks, *target.placement.ranks})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from flowcore.placement.layout import Layout, Shape
-from flowcore.placement.sbp import SBP, Broadcast, Partial, Split
+from flowcore.placement.sbp import SBP, Broadcast, Partial, Split, Window
 
 
 def kind_of(shape: Shape, source: Layout, target: Layout, moved: int) -> str:
-    """none, slice, all_gather, all_to_all, reduce_scatter, all_reduce, broadcast, scatter, gather, send or exchange.
+    """none, slice, halo, all_gather, all_to_all, reduce_scatter, all_reduce, broadcast, scatter, gather, send or
+    exchange.
 
-    `none`: every rank keeps its block as it is. `slice`: no byte moves. `exchange`: several of the others at once.
+    `none`: every rank keeps its block as it is. `slice`: no byte moves. `halo`: slices grow by what their neighbours
+    hold. `exchange`: several of the others at once.
     """
     same_mesh = source.placement.ranks == target.placement.ranks and source.placement.shape == target.placement.shape
     if not moved:
@@ -39,7 +41,9 @@ def _change(a: SBP, b: SBP) -> str:
             return "none"
         case Split(), Broadcast():
             return "all_gather"
-        case Split(), Split():
+        case Split(i), Window(axis=j) if i == j:
+            return "halo"
+        case Split(), Split() | Window():
             return "all_to_all"
         case Partial(), Broadcast():
             return "all_reduce"

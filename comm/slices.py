@@ -5,6 +5,7 @@ A layout groups its ranks. The coordinates on its split axes (and on the partial
 *term*, and those on the broadcast axes a *replica* of it. So a layout is an array `ranks[group, term, replica]` with
 one box per group, and the box of a source group meets the box of a target group in at most one *cell*: everything in
 a cell is held by the same ranks and needed by the same ranks. There is no other case, whatever the placements.
+The boxes of a target with windows may overlap: what lies in two of them lies in two cells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.placement.layout import Box, Layout, Shape
-from flowcore.placement.sbp import Broadcast, Partial, Split
+from flowcore.placement.sbp import Broadcast, Partial, Split, Window
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,7 +39,7 @@ class Grid:
     def of(cls, shape: Shape, layout: Layout, staying: frozenset[int], world: int) -> Grid:
         """The groups of `layout`; the mesh axes `staying` are partial but keep their coordinate."""
         mesh, sbp = layout.placement.shape, layout.sbp
-        kept = [axis for axis, part in enumerate(sbp) if isinstance(part, Split) or axis in staying]
+        kept = [axis for axis, part in enumerate(sbp) if isinstance(part, Split | Window) or axis in staying]
         terms = [axis for axis, part in enumerate(sbp) if isinstance(part, Partial) and axis not in staying]
         replicas = [axis for axis, part in enumerate(sbp) if isinstance(part, Broadcast)]
         sizes = [prod(mesh[axis] for axis in axes) for axes in (kept, terms, replicas)]
@@ -53,9 +54,12 @@ class Grid:
             part = sbp[axis]
             if isinstance(part, Split):
                 d = part.axis
-                base, extra = np.divmod(high[d] - low[d], mesh[axis])
-                low[d] += index * base + np.minimum(index, extra)
-                high[d] = low[d] + base + (index < extra)
+                start, stop = cut_range(high[d] - low[d], mesh[axis], index)
+                low[d], high[d] = low[d] + start, low[d] + stop
+            elif isinstance(part, Window):
+                d = part.axis
+                start, stop = _window_range(part, high[d] - low[d], mesh[axis], index)
+                low[d], high[d] = low[d] + start, low[d] + stop
             else:
                 stay, stays = stay * mesh[axis] + index, stays * mesh[axis]
         where = np.full((3, world), -1, np.int64)
@@ -91,6 +95,14 @@ class Parts:
             at = np.arange(len(dimension))
             low[dimension, at], high[dimension, at] = start, stop
         return low, high
+
+
+def _window_range(window: Window, length: Integers, parts: int, index: Integers) -> tuple[Integers, Integers]:
+    """`window_range` of placement.layout for many lengths and parts at once."""
+    first, last = cut_range(np.full_like(length, window.rows), parts, index)
+    start = np.clip(-(-(first * window.step + window.low) // window.per), 0, length)
+    stop = np.minimum(((last - 1) * window.step + window.high) // window.per + 1, length)
+    return start, np.where(first < last, np.maximum(start, stop), start)
 
 
 def cells(source: Grid, target: Grid) -> tuple[Integers, Integers, Integers]:

@@ -103,22 +103,20 @@ class Step:
         sends: list[Transfer] = []
         receives: list[Transfer] = []
         copies: list[Box] = []
-        terms: dict[Box, list[int]] = {}
-        kept: set[Box] = set()
-        columns = (self.source[rows].tolist(), self.target[rows].tolist(), as_boxes(low, high), self._kept(rows, rank))
-        for source, target, box, is_kept in zip(*columns, strict=True):
+        terms: dict[tuple[int, Box, bool], list[int]] = {}
+        ends = self.source[rows].tolist(), self.target[rows].tolist()
+        columns = (*ends, self.part[rows].tolist(), as_boxes(low, high), self._kept(rows, rank))
+        for source, target, part, box, is_kept in zip(*columns, strict=True):
             if target != rank:
                 sends.append(Transfer(target, box))
                 continue
             if self.kind == "reduce":
-                terms.setdefault(box, []).append(-1 if source == rank else len(receives))
-                if is_kept:
-                    kept.add(box)
+                terms.setdefault((part, box, is_kept), []).append(-1 if source == rank else len(receives))
             elif source == rank:
                 copies.append(box)
             if source != rank:
                 receives.append(Transfer(source, box))
-        reductions = tuple(Reduction(box, tuple(order), box in kept) for box, order in terms.items())
+        reductions = tuple(Reduction(box, tuple(order), is_kept) for (_, box, is_kept), order in terms.items())
         return RankStep(self.kind, self.reads, tuple(sends), tuple(receives), tuple(copies), reductions)
 
     def _kept(self, rows: Integers, rank: int) -> list[bool]:

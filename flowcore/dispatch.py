@@ -18,7 +18,7 @@ from flowcore.errors import CopyError, DTypeError, PlacementError, ShapeError, T
 from flowcore.graph import Builder, Graph, Value
 from flowcore.op import FUNCTIONS, OPS, Array, Op, Type, function
 from flowcore.pipeline import Program, build
-from flowcore.placement.layout import Layout, Shape, sbp_text
+from flowcore.placement.layout import Layout, Shape, kept, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import B, NdSbp, Partial, SbpLike, normalize
 from flowcore.tensor import Record, Tensor, TensorLike
@@ -141,7 +141,7 @@ def default_layout(placement: Placement | None, sbp: SbpLike | None, ndim: int |
     if placement is None:
         placement = default.placement
         sbp = default.sbp if sbp is None else sbp
-    layout = Layout(placement, B if sbp is None else sbp)
+    layout = kept(Layout(placement, B if sbp is None else sbp))
     current().check(placement)
     return layout if ndim is None else layout.of(ndim)
 
@@ -245,7 +245,7 @@ def to_global(
     wanted = _wanted_sbp(x, target, sbp)
     back = ""
     if grad_sbp is not None:
-        back = sbp_text(Layout(x.placement, grad_sbp).of(x.ndim).sbp)
+        back = sbp_text(kept(Layout(x.placement, grad_sbp).of(x.ndim)).sbp)
     elif x.value.sbp is not None:
         back = sbp_text(tuple(B if isinstance(part, Partial) else part for part in x.sbp))
     if target == x.placement and wanted == x.value.sbp and grad_sbp is None and x.trace is None:
@@ -256,13 +256,13 @@ def to_global(
 
 def _wanted_sbp(x: Tensor, target: Placement, sbp: SbpLike | None) -> NdSbp:
     if sbp is not None:
-        return Layout(target, sbp).of(x.ndim).sbp
-    kept = x.sbp
-    if len(kept) != target.ndim:
+        return kept(Layout(target, sbp).of(x.ndim)).sbp
+    own = x.sbp
+    if len(own) != target.ndim:
         raise PlacementError(
-            f"sbp {sbp_text(kept)} does not fit {target}, which has {target.ndim} axes: pass sbp= as well"
+            f"sbp {sbp_text(own)} does not fit {target}, which has {target.ndim} axes: pass sbp= as well"
         )
-    return normalize(kept, x.ndim)
+    return normalize(own, x.ndim)
 
 
 @function

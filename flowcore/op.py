@@ -21,7 +21,7 @@ import numpy as np
 from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
 from flowcore.placement.layout import Box, Shape, block, box_shape
-from flowcore.placement.sbp import SBP, Partial, Split
+from flowcore.placement.sbp import SBP, Partial, Split, Window
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
 
 Array = np.ndarray[Any, Any]
@@ -296,18 +296,23 @@ def _local_problems(
 ) -> list[tuple[Op, tuple[Type, ...], tuple[Type, ...]]]:
     """The operator and the types of its blocks on the ranks of one axis, one for each distinct choice of types.
 
-    Blocks of one split differ in length at one rank only, its remainder, so few ranks need to be asked.
+    Blocks of one split differ in length at one rank only, its remainder, so few ranks need to be asked; windows may
+    differ everywhere.
     """
     sbps, values = (*signature.inputs, *signature.outputs), (*types, *results)
     splits = [(sbp.axis, value) for sbp, value in zip(sbps, values, strict=True) if isinstance(sbp, Split)]
     ranks = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
-    found = {}
+    has_windows = any(isinstance(sbp, Window) for sbp in sbps)
+    if has_windows:
+        ranks = set(range(parts))
+    found: dict[tuple[Op, tuple[Type, ...]], tuple[Op, tuple[Type, ...], tuple[Type, ...]]] = {}
     for rank in sorted(ranks):
         blocks = [local_block(value.shape, (parts,), (sbp,), (rank,)) for sbp, value in zip(sbps, values, strict=True)]
         local = tuple(Type(block.local, value.dtype) for block, value in zip(blocks, values, strict=True))
-        if local not in found:
-            inputs, outputs = blocks[: len(types)], blocks[len(types) :]
-            found[local] = (op.localize(inputs, outputs), local[: len(types)], local[len(types) :])
+        inputs, outputs = blocks[: len(types)], blocks[len(types) :]
+        localized = op.localize(inputs, outputs)
+        key = (localized if has_windows else op, local)
+        found.setdefault(key, (localized, local[: len(types)], local[len(types) :]))
     return list(found.values())
 
 

@@ -23,7 +23,7 @@ from flowcore.placement.layout import sbp_text
 from flowcore.placement.mesh import Placement, parse_placement
 from flowcore.placement.sbp import NdSbp, parse_nd_sbp
 
-_SBP = r"(?:S\d+|B|P(?:\((?:sum|max|min)\))?)"
+_SBP = r"(?:S\d+|B|P(?:\((?:sum|max|min)\))?|W\d+\([^()]*\))"
 _VALUE = re.compile(rf"%(\d+): (\w+)\[([\d,]*)\] (\w+):(\?|{_SBP}(?:,{_SBP})*)")
 _NODE = re.compile(r"  (%.*?) = (\w+(?:\{.*\})?)\(([^()]*(?:\([^()]*\)[^()]*)*)\)(?:  # (.*))?")
 _USE = re.compile(rf"%(\d+)(?::({_SBP}(?:,{_SBP})*))?")

@@ -7,6 +7,8 @@ Summed over the cells that two layouts cut a tensor of T bytes into (the law sta
 - source partial with C terms: received = (C + R − 1)·T − Σ |cell| over cells where one rank holds a term and needs
   the value.
 
+Where the target's blocks overlap (windows), T counts the bytes of all of them.
+
 Axes that stay partial multiply T. Only ranks in both placements save anything, so the sums run over these alone.
 """
 
@@ -46,10 +48,17 @@ def received_bytes(shape: Shape, itemsize: int, source: Layout, target: Layout) 
     from_mesh, to_mesh = source.placement.shape, target.placement.shape
     replicas = _count(to_mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast)])
     terms = _count(from_mesh, _reduced(source, staying))
-    total = prod(shape) * _count(from_mesh, staying)
+    total = (prod(shape) if target.is_kept else _read_elements(shape, target)) * _count(from_mesh, staying)
     if terms > 1:
         return itemsize * (total * (terms + replicas - 1) - _shared_cells(shape, source, target, staying, False))
     return itemsize * (total * replicas - _shared_cells(shape, source, target, staying, True))
+
+
+def _read_elements(shape: Shape, target: Layout) -> int:
+    """Elements in all the different blocks of a layout with windows, replicas and terms not counted again."""
+    mesh = target.placement.shape
+    others = _count(mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast | Partial)])
+    return sum(map(box_size, target.boxes(shape).values())) // others
 
 
 def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozenset[int], by_rank: bool) -> int:

@@ -1,7 +1,8 @@
 """Which block of a tensor each rank holds: a layout is a placement and an nd-SBP, and gives a box per rank.
 
 The laws (tested as properties): along a split axis the boxes of the ranks partition the box they split; along a
-broadcast or partial axis they coincide with it. Uneven and empty boxes are ordinary boxes.
+broadcast or partial axis they coincide with it; along a window axis they may overlap, and leave rows out. Uneven and
+empty boxes are ordinary boxes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from math import prod
 
 from flowcore.placement.errors import PlacementError
 from flowcore.placement.mesh import Coordinate, Placement, parse_placement
-from flowcore.placement.sbp import Broadcast, NdSbp, Partial, SbpLike, Split, nd_sbp, normalize, parse_nd_sbp
+from flowcore.placement.sbp import Broadcast, NdSbp, Partial, SbpLike, Split, Window, nd_sbp, normalize, parse_nd_sbp
 
 Shape = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]
@@ -27,6 +28,14 @@ def local_range(length: int, parts: int, index: int) -> tuple[int, int]:
     base, extra = divmod(length, parts)
     start = index * base + min(index, extra)
     return start, start + base + (index < extra)
+
+
+def window_range(window: Window, length: int, parts: int, index: int) -> tuple[int, int]:
+    """(start, stop) of the `length` rows that part `index` of `parts` of the result reads."""
+    first, last = local_range(window.rows, parts, index)
+    start = min(max(-(-(first * window.step + window.low) // window.per), 0), length)
+    stop = min(((last - 1) * window.step + window.high) // window.per + 1, length)
+    return start, max(start, stop) if first < last else start
 
 
 def box_shape(box: Box) -> Shape:
@@ -91,12 +100,24 @@ class Layout:
         return any(isinstance(part, Partial) for part in self.sbp)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a tensor can lie so; windows are only read."""
+        return not any(isinstance(part, Window) for part in self.sbp)
+
+    @property
     def is_broadcast(self) -> bool:
         """Whether every rank holds the whole value."""
         return all(isinstance(part, Broadcast) for part in self.sbp)
 
     def __str__(self) -> str:
         return self._text
+
+
+def kept(layout: Layout) -> Layout:
+    """`layout` itself; PlacementError where no tensor can lie so."""
+    if not layout.is_kept:
+        raise PlacementError(f"{layout} is a window, in which operators read but no tensor lies: use S, B or P")
+    return layout
 
 
 def sbp_text(sbp: NdSbp) -> str:
@@ -118,5 +139,9 @@ def block(shape: Shape, mesh: Shape, sbp: NdSbp, at: Coordinate) -> Box:
         if isinstance(part, Split):
             start, stop = box[part.axis]
             low, high = local_range(stop - start, parts, index)
+            box[part.axis] = (start + low, start + high)
+        elif isinstance(part, Window):
+            start, stop = box[part.axis]
+            low, high = window_range(part, stop - start, parts, index)
             box[part.axis] = (start + low, start + high)
     return tuple(box)

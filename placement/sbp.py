@@ -8,6 +8,9 @@ A tensor with logical value *T* on an axis of *p* ranks is, on rank *r*:
 
 An nd-SBP holds one SBP per mesh axis and is applied from left to right: the second axis lays out what the first
 axis gave each of its ranks.
+
+Operators that look around themselves (convolution, pooling) also *read* in a fourth way, a split with overlap: `W`, a
+`Window`. Each rank has the rows that its part of the result needs. No tensor is kept so.
 """
 
 from __future__ import annotations
@@ -57,7 +60,30 @@ class Partial:
         return "P" if self.op == "sum" else f"P({self.op})"
 
 
-SBP = Split | Broadcast | Partial
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Along tensor dimension `axis` each rank reads the rows that its part of an operator's result needs.
+
+    The result has `rows` rows, in balanced parts; the part of a rank, a..b, needs the rows i for which
+    a·step + low <= i·per <= (b − 1)·step + high, of those that there are.
+    """
+
+    axis: int
+    rows: int
+    step: int
+    per: int
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if min(self.axis, self.rows, self.step) < 0 or self.per < 1:
+            raise PlacementError(f"{self}: a window needs axis, rows and step >= 0 and per >= 1; give it such")
+
+    def __str__(self) -> str:
+        return f"W{self.axis}({self.rows}*{self.step}/{self.per}{self.low:+d}{self.high:+d})"
+
+
+SBP = Split | Broadcast | Partial | Window
 NdSbp = tuple[SBP, ...]
 SbpLike = SBP | str | Sequence[SBP | str] | Mapping[str, SBP | str]
 
@@ -66,11 +92,15 @@ B = Broadcast()
 P = Partial()
 
 _TEXT = re.compile(r"S\((-?\d+)\)|S(\d+)|B|P\((sum|max|min)\)|P")
+_WINDOW = re.compile(r"W(\d+)\((\d+)\*(\d+)/(\d+)([+-]\d+)([+-]\d+)\)")
 
 
 def parse_sbp(text: str) -> SBP:
     """The SBP written as `S0`, `S(0)`, `S(-1)`, `B`, `P`, `P(sum)`, `P(max)` or `P(min)`."""
     found = _TEXT.fullmatch(text.strip())
+    window = _WINDOW.fullmatch(text.strip())
+    if window is not None:
+        return Window(*map(int, window.groups()))
     if found is None:
         raise PlacementError(f"unknown sbp {text!r}: write S0, S(-1), B, P, P(max) or P(min)")
     if found[0] == "B":
@@ -93,7 +123,7 @@ def nd_sbp(sbp: SbpLike, axes: Sequence[str]) -> NdSbp:
     match sbp:
         case str():
             parts = parse_nd_sbp(sbp)
-        case Split() | Broadcast() | Partial():
+        case Split() | Broadcast() | Partial() | Window():
             parts = (sbp,)
         case Mapping():
             unknown = [name for name in sbp if name not in axes]
@@ -117,7 +147,7 @@ def nd_sbp(sbp: SbpLike, axes: Sequence[str]) -> NdSbp:
 def _one(sbp: object) -> SBP:
     if isinstance(sbp, str):
         return parse_sbp(sbp)
-    if isinstance(sbp, Split | Broadcast | Partial):
+    if isinstance(sbp, Split | Broadcast | Partial | Window):
         return sbp
     raise PlacementError(f"unknown sbp {sbp!r}: pass S(i), B, P or their text")
 
@@ -128,8 +158,8 @@ def normalize(sbp: NdSbp, ndim: int) -> NdSbp:
 
 
 def _counted(sbp: SBP, ndim: int) -> SBP:
-    if not isinstance(sbp, Split):
+    if not isinstance(sbp, Split | Window):
         return sbp
     if not -ndim <= sbp.axis < ndim:
         raise PlacementError(f"S({sbp.axis}) splits a dimension that a tensor with {ndim} dimensions does not have")
-    return sbp if sbp.axis >= 0 else Split(sbp.axis + ndim)
+    return sbp if isinstance(sbp, Window) or sbp.axis >= 0 else Split(sbp.axis + ndim)

@@ -15,7 +15,7 @@ from flowcore.dispatch import asarray, default_layout, to_global
 from flowcore.dtypes import as_dtype
 from flowcore.errors import CheckpointError, PlacementError, ShapeError, TraceError
 from flowcore.grad import no_grad
-from flowcore.placement.layout import Layout
+from flowcore.placement.layout import Layout, kept
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor
@@ -234,6 +234,6 @@ def _target(name: str, tensor: Tensor, mesh: Placement, patterns: Mapping[str, S
         if fnmatchcase(name, pattern):
             sbp = wanted
     try:
-        return Layout(mesh, sbp).of(tensor.ndim)
+        return kept(Layout(mesh, sbp).of(tensor.ndim))
     except PlacementError as error:
         raise PlacementError(f"{name} of shape {tensor.shape}: {error}") from None
