@@ -69,6 +69,19 @@ def grouping(equation: Equation) -> Grouping:
     )  # fmt: skip
 
 
+def product(group: Grouping, a: Array, b: Array) -> Array:
+    """The contraction grouped so, as one batched matrix product; the result may be a transposed view."""
+    a, b = a.transpose(group.a), b.transpose(group.b)
+    if group.is_plain:
+        return np.asarray(np.matmul(a, b).transpose(group.y))
+    batch = a.shape[: group.batch]
+    rows = a.shape[group.batch : group.batch + group.rows]
+    summed = prod(a.shape[group.batch + group.rows :])
+    columns = b.shape[group.batch + group.summed :]
+    found = np.matmul(a.reshape(*batch, prod(rows), summed), b.reshape(*batch, summed, prod(columns)))
+    return np.asarray(found.reshape(batch + rows + columns).transpose(group.y))
+
+
 @operator
 class Contract(Op):
     """y[…] = Σ a[…] b[…] over the letters that y lacks, as in `bmk,kn->bmn`."""
@@ -100,16 +113,7 @@ class Contract(Op):
         return (Type(tuple(lengths[letter] for letter in equation.outputs[0]), a.dtype),)
 
     def kernel(self, a: Array, b: Array) -> Any:
-        group = grouping(_parsed(self.formula))
-        a, b = a.transpose(group.a), b.transpose(group.b)
-        if group.is_plain:
-            return np.matmul(a, b).transpose(group.y)
-        batch = a.shape[: group.batch]
-        rows = a.shape[group.batch : group.batch + group.rows]
-        summed = prod(a.shape[group.batch + group.rows :])
-        columns = b.shape[group.batch + group.summed :]
-        product = np.matmul(a.reshape(*batch, prod(rows), summed), b.reshape(*batch, summed, prod(columns)))
-        return product.reshape(batch + rows + columns).transpose(group.y)
+        return product(grouping(_parsed(self.formula)), a, b)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         equation = _parsed(self.formula)

@@ -6,7 +6,7 @@ be its identity, as a rank with an empty block has it. What is sound must be so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -16,7 +16,7 @@ import numpy as np
 
 from flowcore.op import Array, Op, Sample, Type, as_tuple, is_valid, local_block
 from flowcore.placement.layout import Shape, block
-from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial, Split
+from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial, Split, Window
 from flowcore.placement.signature import Signature
 
 Random = np.random.Generator
@@ -195,9 +195,9 @@ class Run:
             return None
 
 
-def layouts(type: Type) -> list[SBP]:
-    """Every SBP that a value of `type` can have."""
-    every: list[SBP] = [B, *map(Split, range(type.ndim)), *map(Partial, REDUCTIONS)]
+def layouts(type: Type, windows: Iterable[SBP] = ()) -> list[SBP]:
+    """Every SBP that a value of `type` can have or be read in."""
+    every: list[SBP] = [B, *map(Split, range(type.ndim)), *map(Partial, REDUCTIONS), *windows]
     return [sbp for sbp in every if is_valid(sbp, type)]
 
 
@@ -211,7 +211,12 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
     op, types = sample.op, sample.types
     results = op.infer(*types)
     makes = list(product(*map(layouts, results)))
-    alive = dict.fromkeys(product(*map(layouts, types)), makes)
+    declared = op.signatures(types, parts)
+    windows = [
+        {s.inputs[place]: None for s in declared if isinstance(s.inputs[place], Window)} for place in range(len(types))
+    ]
+    reads = [layouts(type, found) for type, found in zip(types, windows, strict=True)]
+    alive = dict.fromkeys(product(*reads), makes)
     with np.errstate(all="ignore"):
         for trial in range(TRIALS_OF_FEW if min(result.size for result in results) < FEW else TRIALS):
             random = random_of(sample, parts, trial)
@@ -219,8 +224,8 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
             whole = tuple(np.asarray(result) for result in as_tuple(op.kernel(*arrays)))
             run = Run(op, types, results, (parts,))
             laid = [
-                {sbp: lay(array, (sbp,), (parts,), random) for sbp in layouts(type)}
-                for array, type in zip(arrays, types, strict=True)
+                {sbp: lay(array, (sbp,), (parts,), random) for sbp in every}
+                for array, every in zip(arrays, reads, strict=True)
             ]
             for inputs, outputs in list(alive.items()):
                 blocks = [blocks[sbp] for blocks, sbp in zip(laid, inputs, strict=True)]
@@ -233,13 +238,15 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
 
 
 def is_implied(signature: Signature, declared: Signature) -> bool:
-    """Whether `signature` follows from `declared`: a replicated value is also a partial max and min of itself."""
+    """Whether `signature` follows from `declared`: a replicated value is also a partial max and min of itself, and
+    holds every window of itself.
+    """
     idempotent = (Partial("max"), Partial("min"))
     inputs = zip(signature.inputs, declared.inputs, strict=True)
     outputs = zip(signature.outputs, declared.outputs, strict=True)
-    return all(have == wants or (have == B and wants in idempotent) for have, wants in inputs) and all(
-        claims == makes or (makes == B and claims in idempotent) for claims, makes in outputs
-    )
+    return all(
+        have == wants or (have == B and (wants in idempotent or isinstance(wants, Window))) for have, wants in inputs
+    ) and all(claims == makes or (makes == B and claims in idempotent) for claims, makes in outputs)
 
 
 @dataclass(frozen=True)
