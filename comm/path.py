@@ -28,7 +28,7 @@ from flowcore.comm.views import refined, views
 from flowcore.placement.layout import Layout, Shape, block, box_size
 from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
-from flowcore.placement.sbp import SBP, B, Broadcast, Partial, Split
+from flowcore.placement.sbp import SBP, B, Broadcast, Partial, Split, Window
 
 BUDGET = 1 << 15
 """Plans that a search may price, times ranks: it then ends with the best path found so far."""
@@ -196,6 +196,8 @@ class _Search:
                 return [*splits, B]
             case Broadcast():
                 return splits
+            case Window():
+                return []
 
     def _meshes(self, placement: Placement) -> list[Placement]:
         return [placement, *(mesh for mesh, _ in refined(placement, self.hosts))]
