@@ -14,9 +14,12 @@ from flowcore.dispatch import to_global as to_global
 from flowcore.dtypes import *
 from flowcore.errors import *
 from flowcore.grad import *
+from flowcore.inspection import *
+from flowcore.interop import *
 from flowcore.ops.alias import *
 from flowcore.ops.argument import *
 from flowcore.ops.arithmetic import *
+from flowcore.ops.arrange import *
 from flowcore.ops.assignment import *
 from flowcore.ops.bits import *
 from flowcore.ops.cast import *
@@ -60,6 +63,8 @@ from flowcore.world import rank as rank
 from flowcore.world import world_size as world_size
 
 __version__ = "0.1.0"
+
+bool = bool_  # noqa: F405  # star imports bring it; the array API's name hides the builtin in this namespace only
 
 
 def __getattr__(name: str) -> object:

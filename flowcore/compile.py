@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+import numpy as np
+
+from flowcore.dispatch import asarray
 from flowcore.errors import DTypeError, PlanError
 from flowcore.graph import Graph
 from flowcore.op import Array
@@ -20,7 +23,7 @@ from flowcore.planned import Plan
 from flowcore.runtime import lower
 from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write
-from flowcore.tree import Rebuild, flatten, structure
+from flowcore.tree import Rebuild, flatten, replaced, structure
 from flowcore.world import World, current
 
 P = ParamSpec("P")
@@ -61,11 +64,12 @@ class CompiledFunction(Generic[P, R]):
         world = current()
         if world.trace is not None:
             return self.function(*arguments, **options)
-        tensors, rebuild = flatten((arguments, options))
+        given = replaced((arguments, options), (np.ndarray,), asarray)
+        tensors, rebuild = flatten(given)
         compiled = self._compiled(world, tensors, rebuild)
         if compiled.is_differentiable and any(tensor.requires_grad for tensor in tensors):
             # the caller differentiates through this call, which needs the record of every operation
-            return self.function(*arguments, **options)
+            return self.function(*given[0], **given[1])
         read = [*tensors, *(read.held for read in compiled.lifted)]
         blocks = compiled.program.run(world, [None if tensor is None else tensor.block for tensor in read])
         values = compiled.program.results
@@ -75,13 +79,13 @@ class CompiledFunction(Generic[P, R]):
 
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
         """The plan for these arguments; nothing runs, nothing is stored."""
-        tensors, rebuild = flatten((arguments, options))
+        tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
         world = current()
         return Plan(self._compiled(world, tensors, rebuild).program.graph, world.machine)
 
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
         """The logical graph for these arguments, before planning."""
-        tensors, rebuild = flatten((arguments, options))
+        tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
         return self._compiled(current(), tensors, rebuild).logical
 
     def _compiled(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
@@ -157,6 +161,7 @@ def compile(function: Callable[P, R] | None = None, *, plan: str = "greedy") -> 
     """`function` as one planned graph per kind of arguments; also a decorator, with or without options.
 
     plan: "greedy", or "strict" (PlanError where a transfer is needed that no `to_global` asks for).
+    Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """
     if plan not in PLANS:

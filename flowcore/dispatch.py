@@ -118,6 +118,7 @@ def held(value: Any, dtype: DType) -> Any:
     return value
 
 
+@function
 def located(device: Any, placement: Placement | None) -> Placement | None:
     """Where the array API's `device` is: a placement, or "cpu" and None: the default one."""
     if device is None or device == "cpu":

@@ -54,11 +54,17 @@ def as_dtype(dtype: Any) -> DType:
 
 
 def promote(*dtypes: DType) -> DType:
-    """The dtype of a result that mixes `dtypes`."""
+    """The dtype of a result that mixes `dtypes`: numpy's, but that beside floats integers take the floats' dtype.
+
+    DTypeError for uint64 beside signed integers, which no integer dtype holds together.
+    """
     first = dtypes[0]
     if all(dtype == first for dtype in dtypes):
         return first
-    return np.result_type(*dtypes)
+    found = np.result_type(*([dtype for dtype in dtypes if is_float(dtype)] or dtypes))
+    if is_float(found) and not any(map(is_float, dtypes)):
+        raise DTypeError(f"{' and '.join(map(str, dtypes))} have no common integer dtype: cast one with astype")
+    return found
 
 
 def scalar_dtype(value: bool | int | float | complex, like: DType | None) -> DType:

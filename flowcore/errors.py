@@ -19,6 +19,7 @@ __all__ = [
     "PlanError",
     "ShapeError",
     "TraceError",
+    "VersionError",
 ]
 
 
@@ -60,3 +61,7 @@ class MemoryLimitError(PlanError):
 
 class CheckpointError(FlowcoreError):
     """A saved state does not fit what it is loaded into."""
+
+
+class VersionError(FlowcoreError, ValueError):
+    """A version of an interface is asked for that is not offered."""

@@ -13,17 +13,22 @@ from functools import wraps
 from heapq import heappop, heappush
 from typing import Any
 
-from flowcore.dispatch import apply, filled, operands, to_global
+import numpy as np
+
+from flowcore.dispatch import apply, asarray, filled, operands, to_global
 from flowcore.errors import GradError, ShapeError
 from flowcore.graph import Graph, Value
 from flowcore.op import OPS, as_tuple, function
 from flowcore.placement.layout import Layout
 from flowcore.staging import replay, stage, tracing
 from flowcore.tensor import Record, Tensor
-from flowcore.tree import flatten
+from flowcore.tree import flatten, replaced
 from flowcore.world import current
 
 __all__ = ["grad", "gradient_graph", "no_grad", "value_and_grad", "vjp"]
+
+NUMBERS = (np.ndarray, np.floating, np.complexfloating, float, complex)
+"""What may stand for a tensor among the arguments to differentiate by."""
 
 
 @contextmanager
@@ -205,7 +210,9 @@ def variables(
     for number in numbers:
         if not -len(arguments) <= number < len(arguments):
             raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
-        parts, build = flatten(arguments[number])
+        parts, build = flatten(replaced(arguments[number], NUMBERS, asarray))
+        if not parts:
+            raise GradError(f"argument {number} has no tensor to differentiate by: pass tensors, arrays or floats")
         mine = [as_leaf(part) for part in parts]
         changed[number] = build(mine)
         leaves.extend(mine)

@@ -30,6 +30,9 @@ OPS: dict[str, type[Op]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """Public functions by name, for the methods and operators of tensors."""
 
+MAX_DIMENSIONS = 26
+"""An index equation has a letter of the alphabet per dimension."""
+
 NON_FINITE = {"inf": math.inf, "nan": math.nan}
 
 F = TypeVar("F", bound=Callable[..., Any])

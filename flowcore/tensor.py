@@ -7,14 +7,16 @@ this module knows none of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from flowcore.dtypes import DType
-from flowcore.errors import DTypeError, GradError, PlacementError, ShapeError, TraceError
+from flowcore.errors import CopyError, DTypeError, GradError, PlacementError, ShapeError, TraceError, VersionError
 from flowcore.graph import Value
 from flowcore.op import FUNCTIONS, Array, Op
 from flowcore.operators import Operators
@@ -87,6 +89,11 @@ class Tensor(Operators):
     @property
     def placement(self) -> Placement:
         """The mesh of ranks it lives on."""
+        return self._value.placement
+
+    @property
+    def device(self) -> Placement:
+        """The array API's name of `placement`: where tensors beside this one are to be created."""
         return self._value.placement
 
     @property
@@ -196,9 +203,9 @@ class Tensor(Operators):
             )
         return self.block
 
-    def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
-        """The values cast to `dtype`."""
-        return self._call("astype", dtype)
+    def astype(self, dtype: Any, *, copy: bool = True, device: Any = None) -> Tensor:
+        """`fc.astype` of self."""
+        return self._call("astype", dtype, copy=copy, device=device)
 
     def apply(self, op: Op) -> Tensor:
         """`op` applied to this tensor alone."""
@@ -240,8 +247,46 @@ class Tensor(Operators):
             raise DTypeError(f"{self.dtype} cannot become an {wanted} of Python: cast it with astype first")
         return self.item()
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([self[place] for place in range(len(self))])
+
+    # other libraries
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.asarray(self.numpy(), dtype=dtype)
+        if copy is not False:
+            return np.asarray(self.numpy(), dtype=dtype)
+        whole: Array = FUNCTIONS["whole"](self)
+        if dtype is not None and np.dtype(dtype) != whole.dtype:
+            raise CopyError(f"an array of {dtype} is a copy of a tensor of {self.dtype}: leave out copy=False")
+        return whole
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise VersionError(f"array API version {api_version!r} is not offered: this is 2024.12")
+        return sys.modules[__name__.partition(".")[0]]
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        return FUNCTIONS["to_dlpack"](self, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def to_device(self, device: Placement | str, /, *, stream: Any = None) -> Tensor:
+        """The same value on another placement; "cpu" is the one it has."""
+        return self if device == "cpu" else self.to_global(FUNCTIONS["located"](device, None))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FUNCTIONS["reduced"](self)  # type: ignore[no-any-return]
+
+    def __copy__(self) -> Self:
+        return FUNCTIONS["copied"](self, False)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return FUNCTIONS["copied"](self, True)  # type: ignore[no-any-return]
+
+    # functions as methods
 
     def sum(self, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
         """`fc.sum` of self."""

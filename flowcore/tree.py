@@ -17,6 +17,18 @@ def flatten(tree: Any) -> tuple[list[Tensor], Rebuild]:
     return leaves, lambda found: _fill(form, iter(found))
 
 
+def replaced(tree: Any, kinds: tuple[type, ...], make: Callable[[Any], Any]) -> Any:
+    """`tree` with every leaf that is of one of `kinds` replaced by what `make` makes of it."""
+    match tree:
+        case tuple() if hasattr(tree, "_fields"):
+            return type(tree)(*(replaced(item, kinds, make) for item in tree))
+        case tuple() | list():
+            return type(tree)(replaced(item, kinds, make) for item in tree)
+        case dict():
+            return {key: replaced(item, kinds, make) for key, item in tree.items()}
+    return make(tree) if isinstance(tree, kinds) else tree
+
+
 def structure(tree: Any) -> Any:
     """What `tree` is apart from its tensors, as a hashable value."""
     match tree:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowcore.errors import ShapeError
+from flowcore.op import MAX_DIMENSIONS
 
 
 def axis_of(axis: int, ndim: int, name: str) -> int:
@@ -26,4 +27,6 @@ def axes_of(axis: int | Sequence[int] | None, ndim: int, name: str) -> tuple[int
 
 def letters(ndim: int) -> str:
     """One lower-case letter per dimension."""
+    if ndim > MAX_DIMENSIONS:
+        raise ShapeError(f"a tensor of {ndim} dimensions: there can be {MAX_DIMENSIONS}; reshape it")
     return "abcdefghijklmnopqrstuvwxyz"[:ndim]

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import located, operands, to_global
 from flowcore.dtypes import DType, as_dtype, float32, is_float, promote
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.call import apply
 from flowcore.ops.complex import real
 from flowcore.ops.elementwise import Elementwise
@@ -40,7 +41,7 @@ class Cast(Elementwise):
     kinds: ClassVar[str] = "biufc"
 
     def infer(self, x: Type) -> tuple[Type, ...]:
-        if x.dtype.kind == "c" and self.target.kind != "c":
+        if x.dtype.kind == "c" and self.target.kind not in "bc":
             raise DTypeError(f"cast of {x.dtype} to {self.dtype} would drop the imaginary part; take real or abs first")
         return (Type(x.shape, self.target),)
 
@@ -85,18 +86,19 @@ class Cast(Elementwise):
 
 
 @function
-def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True) -> Tensor:
-    """x in another dtype; x itself where it has that dtype (tensors are values: `copy` changes nothing)."""
+def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
+    """x in another dtype, and on another placement if `device` names one; without `copy` x itself where it is that."""
     (tensor,) = operands(x)
-    target = as_dtype(dtype)
-    return tensor if tensor.dtype == target else apply(Cast(str(target)), tensor)
+    target, place = as_dtype(dtype), located(device, None)
+    cast = tensor if tensor.dtype == target else apply(Cast(str(target)), tensor)
+    moved = cast if place is None else to_global(cast, place)
+    return fresh(tensor) if copy and moved is tensor else moved
 
 
 def aligned(*values: TensorLike) -> tuple[Tensor, ...]:
-    """`values` as tensors of their common dtype; beside floats, integers and booleans take the floats' dtype."""
+    """`values` as tensors of their common dtype."""
     tensors = operands(*values)
-    dtypes = [tensor.dtype for tensor in tensors]
-    dtype = promote(*([dtype for dtype in dtypes if is_float(dtype)] or dtypes))
+    dtype = promote(*[tensor.dtype for tensor in tensors])
     return tuple(tensor if tensor.dtype == dtype else astype(tensor, dtype) for tensor in tensors)
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import filled, operands
 from flowcore.dtypes import DType, bool_, float32, float64, int32, int64, is_float, uint64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
@@ -22,11 +22,11 @@ from flowcore.ops.call import apply
 from flowcore.ops.cast import astype, floating
 from flowcore.ops.elementwise import KINDS
 from flowcore.ops.shape import broadcast_to, reshape
-from flowcore.placement.layout import Shape
+from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["all", "any", "max", "mean", "min", "sum"]
+__all__ = ["all", "any", "count_nonzero", "max", "mean", "min", "sum"]
 
 Axis = int | Sequence[int] | None
 SAMPLES: tuple[tuple[Shape, tuple[int, ...]], ...] = (
@@ -224,4 +224,15 @@ def all(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tenso
 
 def _truth(kind: type[Max] | type[Min], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
     (tensor,) = operands(x)
+    op = kind(axes_of(axis, tensor.ndim, "all" if kind is Min else "any"))
+    if 0 in [tensor.shape[place] for place in op.axes]:
+        shape = op.with_ones(tensor.shape) if keepdims else op.kept(tensor.shape)
+        return filled(shape, kind is Min, bool_, Layout(tensor.placement, "B"))
     return _reduce(kind, astype(tensor, bool_), axis, keepdims)
+
+
+@function
+def count_nonzero(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements over `axis` (None: all) are not zero."""
+    (tensor,) = operands(x)
+    return _reduce(Sum, astype(tensor, bool_), axis, keepdims)
