@@ -85,7 +85,7 @@ class MpiTransport:
         for (_, into), given in zip([pair for pair in receives if pair[0] == self.rank], own, strict=True):
             into[...] = given.reshape(into.shape)
         test = self.mpi.Request.Testall
-        self._wait(lambda: bool(test(requests)), lambda: Waiting("an exchange", frozenset(peers)), sleeps=False)
+        self.wait(lambda: bool(test(requests)), lambda: Waiting("an exchange", frozenset(peers)), sleeps=False)
 
     def all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
         """Fill `out` with the blocks of `ranks` in their order."""
@@ -99,7 +99,7 @@ class MpiTransport:
         group = self._group(ranks, _constant("all_gather"))
         into = [out.reshape(-1).view(np.uint8), counts, None, self.mpi.BYTE]
         request = group.Iallgatherv([block.reshape(-1).view(np.uint8), self.mpi.BYTE], into)
-        self._wait(request.Test, waiting, sleeps=False)
+        self.wait(request.Test, waiting, sleeps=False)
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""
@@ -111,7 +111,7 @@ class MpiTransport:
         mine, most = self._digests
         mine[0], mine[1] = digest, ~digest
         request = group.Iallreduce(mine, most, self.mpi.MAX)
-        self._wait(request.Test, lambda: self._meeting(ranks, log))
+        self.wait(request.Test, lambda: self._meeting(ranks, log))
         if most[0] != ~most[1]:
             logs = self._all(group, tuple(log()[-TAIL:]), lambda: self._meeting(ranks, log))
             raise first_difference(dict(zip(ranks, logs, strict=True)))
@@ -174,7 +174,7 @@ class MpiTransport:
         group = self._groups.get(ranks)
         if group is None:
             self.watch.announce(ranks)
-            self._wait(lambda: self.watch.all_announced(ranks), lambda: self._meeting(ranks, log))
+            self.wait(lambda: self.watch.all_announced(ranks), lambda: self._meeting(ranks, log))
             group = self.data.Create_group(self.data.group.Incl(ranks), 0)
             self._groups[ranks] = group
         return group
@@ -185,14 +185,14 @@ class MpiTransport:
         given = np.frombuffer(pickle.dumps(value), np.uint8)
         counts = np.empty(group.size, np.int64)
         request = group.Iallgather(np.array([given.size], np.int64), counts)
-        self._wait(request.Test, waiting)
+        self.wait(request.Test, waiting)
         taken = np.empty(int(counts.sum()), np.uint8)
         request = group.Iallgatherv(given, [taken, counts.tolist()])
-        self._wait(request.Test, waiting)
+        self.wait(request.Test, waiting)
         ends = np.cumsum(counts)
         return [pickle.loads(taken[end - count : end].tobytes()) for end, count in zip(ends, counts, strict=True)]
 
-    def _wait(self, is_done: Callable[[], bool], waiting: Callable[[], Waiting], sleeps: bool = True) -> None:
+    def wait(self, is_done: Callable[[], bool], waiting: Callable[[], Waiting], sleeps: bool = True) -> None:
         """Poll until `is_done`: spin, yield, then (`sleeps`) nap; ask how the others stand when it takes long."""
         for _ in range(20 if self._crowded else 200):
             if is_done():

@@ -15,6 +15,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Buffers = Sequence[tuple[int, Array]]
 Log = Callable[[], Sequence[str]]
+Meeting = tuple[tuple[int, ...], int, Log]
+"""The arguments of `Transport.meet`."""
 
 
 @runtime_checkable

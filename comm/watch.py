@@ -43,6 +43,7 @@ class Watch:
         self.control, self.mpi = control, mpi
         self.rank, self.size = control.rank, control.size
         self.settled: dict[int, Ended | Failed] = {}
+        self.dead: set[int] = set()
         self.meetings: Counter[Ranks] = Counter()
         self._came: dict[int, Mapping[Ranks, int]] = {self.rank: self.meetings}
         self._announced: set[tuple[int, Ranks]] = set()
@@ -81,6 +82,12 @@ class Watch:
             for peer in range(self.size):
                 if peer != self.rank:
                     self._send(peer, "settled", self._report())
+
+    def died(self, rank: int) -> None:
+        """The process of `rank` is seen to have ended; that is a failure where it has not said that it ends."""
+        if rank not in self.settled:
+            self.dead.add(rank)
+            self.settled[rank] = Failed("its process ended without a word, as one that is killed does")
 
     def all_settled(self) -> bool:
         """Whether every rank has ended or failed."""

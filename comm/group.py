@@ -1,0 +1,117 @@
+"""Ranks of one host that meet through flags in shared memory: each writes its own cache line and reads the others'.
+
+Meetings are numbered. At meeting k a rank *posts*: it fills line k mod 2 and writes k into it last; it *waits* until
+all lines of that parity say k. Nobody posts k + 2 before all have posted k + 1, and nobody posts k + 1 before it has
+read all lines of k: so two sets of lines are enough and nothing is read while it changes. A post early and a wait late
+are two calls, and what stands in a line (a digest, offsets of blocks) travels with the meeting.
+
+The order of the stores is the order of the program only on processors with total store order (x86); elsewhere ranks do
+not share memory (`shared.is_possible`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowcore.comm.arena import LINE
+
+WORDS = LINE // 8
+EPOCH, DIGEST, SOURCE, SOURCE_SLOT, RESULT, RESULT_SLOT, SCRATCH, DONE = range(WORDS)
+"""What the words of a line say; DONE, in line 0 alone: the last meeting that this rank has finished."""
+NOTHING, FULL = -1, -2
+"""In place of an offset: there is no such block; there was no room for it."""
+SMALL = 4096
+"""Bytes of a block that fits the *inbox* which every rank of a group has at either parity."""
+
+
+def lines_of(size: int) -> int:
+    """Cache lines that a group of `size` ranks needs: its lines, and its inboxes."""
+    return 2 * size * (1 + SMALL // LINE)
+
+
+class Group:
+    """`ranks` that meet in `lines` (2 for each rank); `wait_long` polls until a condition holds, and sees to failures."""
+
+    def __init__(
+        self,
+        ranks: tuple[int, ...],
+        rank: int,
+        words: memoryview,
+        offset: int,
+        wait_long: Callable[[Callable[[], bool], Callable[[], frozenset[int]]], None],
+        spins: int,
+    ) -> None:
+        self.ranks, self.index, self.size = ranks, ranks.index(rank), len(ranks)
+        self.words, self.meeting = words, 0
+        self._wait_long, self._spins = wait_long, spins
+        start = offset // 8
+        self.lines = tuple(
+            tuple(start + (parity * self.size + index) * WORDS for index in range(self.size)) for parity in (0, 1)
+        )
+        self._others = tuple(
+            tuple((line + EPOCH, peer) for line, peer in zip(lines, ranks, strict=True) if peer != rank)
+            for lines in self.lines
+        )
+        first = offset + 2 * self.size * LINE
+        self.inboxes = tuple(
+            tuple(first + (parity * self.size + index) * SMALL for index in range(self.size)) for parity in (0, 1)
+        )
+        self._done = tuple(line + DONE for line in self.lines[0])
+
+    @property
+    def current(self) -> tuple[int, ...]:
+        """The word at which each rank's line of the present meeting begins."""
+        return self.lines[self.meeting & 1]
+
+    def post(
+        self, digest: int = 0, source: int = NOTHING, source_slot: int = NOTHING, result: int = NOTHING,
+        result_slot: int = NOTHING, scratch: int = NOTHING,
+    ) -> None:  # fmt: skip
+        """Come to the next meeting with this line."""
+        words = self.words
+        self.meeting += 1
+        at = self.lines[self.meeting & 1][self.index]
+        words[at + DIGEST], words[at + SOURCE], words[at + SOURCE_SLOT] = digest, source, source_slot
+        words[at + RESULT], words[at + RESULT_SLOT], words[at + SCRATCH] = result, result_slot, scratch
+        words[at + EPOCH] = self.meeting
+
+    def step(self) -> None:
+        """Come to the next meeting with nothing to say."""
+        self.meeting += 1
+        self.words[self.lines[self.meeting & 1][self.index] + EPOCH] = self.meeting
+
+    def wait(self) -> None:
+        """Return when all have come to the meeting to which this rank has come."""
+        words, meeting = self.words, self.meeting
+        others = self._others[meeting & 1]
+        for at, _ in others:
+            if words[at] != meeting:
+                break
+        else:
+            return
+        for _ in range(self._spins):
+            for at, _ in others:
+                if words[at] != meeting:
+                    break
+            else:
+                return
+        self._wait_long(lambda: all(words[at] == meeting for at, _ in others), self.missing)
+
+    def missing(self) -> frozenset[int]:
+        """The ranks that have not come yet."""
+        words, meeting = self.words, self.meeting
+        return frozenset(peer for at, peer in self._others[meeting & 1] if words[at] != meeting)
+
+    def agree(self, digest: int) -> bool:
+        """Whether all came to this meeting with `digest`."""
+        words = self.words
+        return all(words[at + DIGEST] == digest for at in self.current)
+
+    def finish(self) -> None:
+        """Say that this rank will read nothing any more of what was shown at meetings so far."""
+        self.words[self._done[self.index]] = self.meeting
+
+    def is_over(self, meeting: int) -> bool:
+        """Whether every rank has finished `meeting`."""
+        words = self.words
+        return all(words[at] >= meeting for at in self._done)

@@ -1,0 +1,208 @@
+"""The transport of ranks of which several share a host: what stays within a host goes through shared memory.
+
+It wraps the MPI transport, over which everything else goes: bytes that cross hosts, objects, failures. Within a host
+the reader copies or reduces the very slice it needs from its peer's block (`route`): a block that lies in the shared
+segment already is read where it is, another is first copied there once by its owner. The blocks it gives are
+read-only, for several ranks may see the same memory.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import warnings
+from collections.abc import Callable, Sequence
+from flowcore.comm.arena import NoRoom
+from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.carrier import Carrier
+from flowcore.comm.execute import exchanged
+from flowcore.comm.group import Group, lines_of
+from flowcore.comm.mpi import BARRIER, MpiTransport
+from flowcore.comm.route import Route, route_of
+from flowcore.comm.segment import Segment
+from flowcore.comm.transport import Array, Log, Meeting, Transport
+from flowcore.comm.waiting import TAIL, Waiting, first_difference, ranks_text
+from flowcore.comm.walk import check_block
+
+POLLS = 64
+"""Polls of a long wait between two looks at whether the peers live."""
+ROUTES = 8192
+
+
+def join(inner: MpiTransport, hosts: Sequence[int] | None = None) -> Transport:
+    """A transport that uses shared memory within each host; `inner` itself where no two ranks can. Collective.
+
+    `hosts`: pretended hosts, one number for each rank: ranks of different numbers do not share memory.
+    """
+    world = tuple(range(inner.size))
+    mine = (_machine(), hosts[inner.rank] if hosts is not None else 0)
+    machines = inner.gather_objects(world, mine)
+    number = {machine: index for index, machine in enumerate(dict.fromkeys(machines))}
+    placed = [number[machine] for machine in machines]
+    peers = [rank for rank in world if placed[rank] == placed[inner.rank]]
+    segment, problem = None, "" if mine[0] else "this system has no shared memory that flowcore can use"
+    if not problem and inner.rank == peers[0] and len(peers) > 1:
+        segment, problem = _attempt(lambda: Segment.create(len(peers)))
+    told = inner.gather_objects(world, (os.getpid(), segment.descriptor if segment else -1))
+    if not problem and segment is None and told[peers[0]][1] >= 0:
+        segment, problem = _attempt(lambda: Segment.join(*told[peers[0]], len(peers)))
+    shares = inner.gather_objects(world, segment is not None)
+    problems = inner.gather_objects(world, problem)
+    if inner.rank == peers[0] and any(problems[rank] for rank in peers):
+        warnings.warn(f"plain MPI within this host: {max(problems[rank] for rank in peers)}", stacklevel=2)
+    together = {placed[rank] for rank in world if all(shares[peer] for peer in world if placed[peer] == placed[rank])}
+    if not together:
+        return inner
+    if placed[inner.rank] not in together:
+        segment = None
+    alone = [placed[rank] if placed[rank] in together else len(machines) + rank for rank in world]
+    return SharedTransport(inner, segment, tuple(alone), [pid for pid, _ in told])
+
+
+def _machine() -> str:
+    """What ranks that can share memory have in common; empty where they never can."""
+    if platform.machine() not in ("x86_64", "AMD64") or not hasattr(os, "memfd_create"):
+        return ""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip() + os.readlink("/proc/self/ns/pid")
+
+
+def _attempt(make: Callable[[], Segment]) -> tuple[Segment | None, str]:
+    try:
+        return make(), ""
+    except OSError as error:
+        return None, str(error)
+
+
+def _transfer() -> tuple[str, ...]:
+    return ("a transfer",)
+
+
+class SharedTransport:
+    """A rank that shares the `segment` with the ranks of its host (None: with nobody); `hosts`: that of every rank."""
+
+    def __init__(
+        self, inner: MpiTransport, segment: Segment | None, hosts: tuple[int, ...], pids: Sequence[int]
+    ) -> None:
+        self.inner, self.hosts, self.segment = inner, hosts, segment
+        self.rank, self.size = inner.rank, inner.size
+        self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
+        self.gather_objects, self.fail = inner.gather_objects, inner.fail
+        self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
+        self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and segment}
+        self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 500
+        self._groups: dict[tuple[int, ...], Group] = {}
+        self._routes: dict[BoxingPlan, Route | None] = {}
+        self._warned = False
+        self._log: Log = tuple
+        self._carrier = None if segment is None else Carrier(segment, self.peers.index(self.rank))
+
+    def carry(self, plan: BoxingPlan, block: Array | None, meeting: Meeting | None = None) -> Array | None:
+        """The target block of this rank; None where it has none. `meeting`: what the ranks of `plan` meet on first."""
+        try:
+            route = self._routes[plan]
+        except KeyError:
+            if len(self._routes) >= ROUTES:
+                self._routes.clear()
+            route = None if self.segment is None else route_of(plan, self.rank, self.hosts)
+            self._routes[plan] = route
+        if route is None:
+            if meeting is not None:
+                self.meet(*meeting)
+            return exchanged(plan, self.inner, block)
+        assert self._carrier is not None
+        block = check_block(plan, self.rank, block)
+        digest, self._log = 0, _transfer
+        if meeting is not None:
+            if meeting[0] == route.ranks:
+                _, digest, self._log = meeting
+            else:
+                self.meet(*meeting)
+        group = self._group(route.ranks)
+        try:
+            return self._carrier.carry(plan, route, group, block, digest, self._agree)
+        except NoRoom:
+            self._warn()
+            return exchanged(plan, self.inner, block)
+
+    def _warn(self) -> None:
+        if not self._warned and self._carrier is not None and self._carrier.is_full:
+            self._warned = True
+            warnings.warn(
+                f"rank {self.rank} finds no more shared memory on its host: what does not fit goes through plain MPI",
+                stacklevel=2,
+            )
+
+    def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
+        """Return when all of `ranks` are here with the same digest."""
+        ranks = tuple(ranks)
+        group = self._groups.get(ranks)
+        if group is None:
+            if ranks == (self.rank,):
+                return
+            self.inner.meet(ranks, digest, log)
+            if self.segment is not None and all(self.hosts[rank] == self.hosts[self.rank] for rank in ranks):
+                self._group(ranks)
+            return
+        self._log = log
+        group.post(digest)
+        self._agree(group, digest)
+
+    def barrier(self, ranks: tuple[int, ...]) -> None:
+        """Return when all of `ranks` are here."""
+        self.meet(ranks, BARRIER, lambda: ("barrier",))
+
+    def close(self) -> None:
+        """End this rank's program."""
+        self.inner.close()
+        for descriptor in self._pids.values():
+            os.close(descriptor)
+        self._pids.clear()
+
+    # meeting
+
+    def _group(self, ranks: tuple[int, ...]) -> Group:
+        """The group of `ranks`, all of this host; made with a message to each of them."""
+        group = self._groups.get(ranks)
+        if group is None:
+            assert self.segment is not None and self._carrier is not None
+            own = self._carrier.arena.lines(lines_of(len(ranks))) if self.rank == ranks[0] else 0
+            at = self.inner.gather_objects(ranks, own)[0]
+            group = self._groups[ranks] = Group(ranks, self.rank, self.segment.words, at, self._wait_long, self._spins)
+        return group
+
+    def _agree(self, group: Group, digest: int) -> None:
+        """Wait for all of the group; DivergenceError where they came for different things."""
+        group.wait()
+        if not group.agree(digest):
+            logs = self.inner.gather_objects(group.ranks, tuple(self._log()[-TAIL:]))
+            raise first_difference(dict(zip(group.ranks, logs, strict=True)))
+
+    def _wait_long(self, is_done: Callable[[], bool], missing: Callable[[], frozenset[int]]) -> None:
+        """Poll until `is_done`; raises where peers failed, ended, died or do something else."""
+        polls = 0
+
+        def poll() -> bool:
+            nonlocal polls
+            polls += 1
+            if polls % POLLS == 0:
+                self.look_for_dead()
+            return is_done()
+
+        def waiting() -> Waiting:
+            peers = missing()
+            return Waiting(f"a meeting of {ranks_text(self.peers)}", peers, tuple(self._log()[-TAIL:]))
+
+        self.inner.wait(poll, waiting)
+
+    def look_for_dead(self) -> None:
+        """Note the peers of this host whose processes have ended without a word."""
+        poll = select.poll()
+        for descriptor in self._pids.values():
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(0)}
+        for rank, descriptor in list(self._pids.items()):
+            if descriptor in ready:
+                self.inner.watch.answer()
+                self.inner.watch.died(rank)
