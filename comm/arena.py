@@ -4,9 +4,9 @@ Every rank allocates in its own region of the segment. A slot has one counter fo
 rank alone: how many *leases* it has on the slot. An array over a slot holds a lease and returns it when the last view
 of it is gone. The owner uses the slot again when all counters are zero.
 
-A rank that is to get a lease from a reader of a slot, not from its owner, takes it while that reader keeps its own: what
-a rank has shown to a group it returns only when all the group has finished that meeting (`Shown`). So a counter is
-never seen as zero between two leases.
+A rank that is to get a lease from a reader of a slot, not from its owner, takes it while that reader keeps its own:
+what a rank has shown to a group it returns only when all the group has finished that meeting (`Shown`). So a counter
+is never seen as zero between two leases.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Arena:
         self._kinds: dict[int, type[Lease]] = {}
         self.gone: deque[tuple[int, dict[Shown, int]]] = deque()
 
+    @property
+    def bytes_made(self) -> int:
+        """Bytes of all slots made so far."""
+        return self._top - self.start - CONTROL
+
     def lines(self, count: int) -> int:
         """The offset of `count` fresh cache lines of zeros for flags; NoRoom where there are none."""
         size = count * LINE
@@ -111,11 +116,11 @@ class Arena:
         if free is None:
             free = self._free[size] = deque()
         for _ in range(min(len(free), TRIES)):
-            slot = free.popleft()
+            slot = free.pop()  # the last one used may still be in the cache
             if not any(self.words[slot.counters : slot.counters + self.ranks]):
                 slot.is_free = False
                 return slot
-            free.append(slot)
+            free.appendleft(slot)
         return self._fresh(size)
 
     def lease(self, counters: int, offset: int, size: int) -> Lease:

@@ -1,4 +1,4 @@
-"""One rank's part in a route through shared memory: shows its block, meets, copies and reduces, gives a read-only block.
+"""One rank's part in a route through shared memory: it shows its block, meets, copies and reduces.
 
 Whatever of its own a rank has shown to others it holds a lease on until all of them have finished (`arena`).
 """
@@ -15,7 +15,7 @@ from flowcore.comm.arena import Arena, Lease, NoRoom, Slot
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.group import FULL, NOTHING, RESULT, RESULT_SLOT, SCRATCH, SOURCE, SOURCE_SLOT, Group
 from flowcore.comm.kernels import reduce_blocked
-from flowcore.comm.reduction import identity, reduce_terms
+from flowcore.comm.reduction import identity
 from flowcore.comm.route import Read, Route
 from flowcore.comm.segment import Segment
 from flowcore.comm.transport import Array
@@ -37,7 +37,7 @@ class Carrier:
     def carry(
         self, plan: BoxingPlan, route: Route, group: Group, block: Array | None, digest: int, agree: Agree
     ) -> Array | None:
-        """The target block; NoRoom, on every rank of the group and with nothing moved, where some rank has no memory."""
+        """The target block; NoRoom on every rank of the group, with nothing moved, where one has no memory."""
         if route.flat is not None:
             return self._flat(plan, route, group, block, digest, agree)
         self.arena.sweep()
@@ -84,7 +84,7 @@ class Carrier:
                 given = block if read.member < 0 else self.view(inboxes[read.member], shape or (), plan.dtype)
                 assert given is not None
                 terms.append(given[read.index])
-            reduce_terms(terms, plan.levels, out[(*task.index, ...)])  # type: ignore[misc]  # flat tasks have an index
+            reduce_blocked(terms, plan.levels, out[task.index])
         out.flags.writeable = False
         return out
 
@@ -208,11 +208,11 @@ class _Transfer:
                 group.step()
                 group.wait()
             for task in tasks:
-                if task.index is None:
+                if not task.index:
                     into = self.carrier.view(self.scratches[group.index] + task.start, task.shape, plan.dtype)
                 else:
                     assert out is not None
-                    into = out[(*task.index, ...)]  # type: ignore[index]  # the stubs know no slices before an ellipsis
+                    into = out[task.index]
                 reduce_blocked([self._read(read) for read in task.terms], plan.levels, into)
         if route.ends_with_meeting:
             group.step()
@@ -231,7 +231,7 @@ class _Transfer:
             assert place is not None
             given = view(self.results[place.leader] + place.start, place.shape, dtype)
         assert given is not None
-        return given[(*read.index, ...)]  # type: ignore[index]  # the stubs know no slices before an ellipsis
+        return given[read.index]
 
 
 def lease_of(block: Array) -> Lease | None:

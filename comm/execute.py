@@ -14,7 +14,9 @@ from flowcore.comm.walk import Walk, check_block
 Array = np.ndarray[Any, Any]
 
 
-def execute(plan: BoxingPlan, transport: Transport, block: Array | None, meeting: Meeting | None = None) -> Array | None:
+def execute(
+    plan: BoxingPlan, transport: Transport, block: Array | None, meeting: Meeting | None = None
+) -> Array | None:
     """The block of the target layout on this rank; None where it has none. Every rank of the plan must call it.
 
     Where nothing changes it is `block` itself, else a contiguous array that nobody may write to and nobody does.

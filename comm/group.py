@@ -30,7 +30,7 @@ def lines_of(size: int) -> int:
 
 
 class Group:
-    """`ranks` that meet in `lines` (2 for each rank); `wait_long` polls until a condition holds, and sees to failures."""
+    """`ranks` that meet by their lines; `wait_long` polls until a condition holds, and raises where it never will."""
 
     def __init__(
         self,

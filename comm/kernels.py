@@ -15,7 +15,10 @@ PIECE = 128 << 10
 
 
 def reduce_blocked(terms: Sequence[Array], levels: Levels, out: Array) -> None:
-    """As `reduce_terms`, bit for bit."""
+    """As `reduce_terms`, bit for bit; one term is copied."""
+    if len(terms) == 1:
+        np.copyto(out, terms[0])
+        return
     if len(terms) <= 2 or out.nbytes <= PIECE:
         reduce_terms(terms, levels, out)
         return

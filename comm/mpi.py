@@ -152,7 +152,8 @@ class MpiTransport:
     def _end_all(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         said = Failed.by(error)
         self.watch.settle(said)
-        is_echo = getattr(error, "failed_rank", None) is not None
+        failed = getattr(error, "failed_rank", None)
+        is_echo = failed is not None and failed not in self.watch.dead
         deadline = time.monotonic() + (3 if is_echo else 0.5 if self.rank else 0)
         while time.monotonic() < deadline:
             self.watch.answer()

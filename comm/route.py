@@ -9,7 +9,7 @@ A target block is needed once per host, however many ranks hold it: the ranks of
 share a slot too (all of S(0) on one host), so that gathering them later costs nothing: where the slot to fill would be
 equal, byte by byte, to what its sources already form in one slot, that slot is *adopted* instead.
 
-Blocks of at most SMALL bytes take the *flat* way: every rank copies its block where all can read it, and after one meeting everybody
+Small blocks take the *flat* way: every rank copies its block where all can read it, and after one meeting everybody
 reduces all it needs by itself. The order of the terms is that of the plan on either way, so results are equal.
 """
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from flowcore.comm.slices import as_boxes
 from flowcore.comm.steps import Step
 from flowcore.placement.layout import Box, Shape, box_shape, box_size
 
-Index = tuple[slice, ...]
+Index = tuple[Any, ...]
+"""Slices, and an ellipsis so that the result is always a view."""
 Hosts = Sequence[int]
 """The host of every rank of the world."""
 
@@ -48,9 +50,9 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Reduce `terms` in order into `index` of the target block, or into the scratch block at `start`."""
+    """Reduce `terms` in order into `index` of the target block; without one, into the scratch block at `start`."""
 
-    index: Index | None
+    index: Index
     terms: tuple[Read, ...]
     start: int
     shape: Shape
@@ -89,19 +91,22 @@ class Route:
     flat: tuple[Task, ...] | None
 
 
-def route_of(plan: BoxingPlan, rank: int, hosts: Hosts) -> Route | None:
-    """The route of `rank`; None where bytes cross hosts or none cross ranks. All ranks of a host agree on which."""
+def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = SMALL) -> Route | None:
+    """The route of `rank`; None where bytes cross hosts or none cross ranks. All ranks of a host agree on which.
+
+    `small`: bytes of the largest block that takes the flat way.
+    """
     where = np.array(hosts)
     if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
         return None
-    return _Router(plan, rank, hosts).route()
+    return _Router(plan, rank, hosts, small).route()
 
 
 class _Router:
     """The choices that all ranks of a host make alike for a plan."""
 
-    def __init__(self, plan: BoxingPlan, rank: int, hosts: Hosts) -> None:
-        self.plan, self.rank = plan, rank
+    def __init__(self, plan: BoxingPlan, rank: int, hosts: Hosts, small: int) -> None:
+        self.plan, self.rank, self.small = plan, rank, small
         self.ranks = tuple(r for r in plan.ranks if hosts[r] == hosts[rank])
         self.member = {r: position for position, r in enumerate(self.ranks)}
         self.target, self.source = plan.parts.target, plan.parts.source
@@ -146,9 +151,10 @@ class _Router:
         shape, itemsize = self.plan.shape, self.plan.dtype.itemsize
         starts = {key: _range(shape, self.needed[ranks[0]]) for key, ranks in self.replicas.items()}
         sizes = {key: box_size(self.needed[ranks[0]]) for key, ranks in self.replicas.items()}
-        if self.target.ranks.shape[1] == 1 and self.target.stays == 1 and len(starts) > 1 and None not in starts.values():
+        is_plain = self.target.ranks.shape[1] == 1 and self.target.stays == 1
+        if is_plain and len(starts) > 1 and None not in starts.values():
             order = sorted((start, sizes[key]) for key, start in starts.items() if start is not None)
-            if all(a + size == b for (a, size), (b, _) in zip(order, order[1:], strict=False)):
+            if all(a + size == b for (a, size), (b, _) in pairwise(order)):
                 leader, total = self.member[min(self.needed)], sum(size for _, size in order)
                 return {
                     r: Place(leader, (start - order[0][0]) * itemsize, total * itemsize, box_shape(self.needed[r]))
@@ -186,7 +192,7 @@ class _Router:
             else:
                 start = sum(box_size(other) for other in self.scratch[reducer]) * self.plan.dtype.itemsize
                 self.scratch[reducer][box] = start
-                tasks[reducer].append(Task(None, reads, start, box_shape(box)))
+                tasks[reducer].append(Task((), reads, start, box_shape(box)))
         return tasks
 
     def _moves(self, step: Step) -> dict[int, list[Task]]:
@@ -256,7 +262,7 @@ class _Router:
     def _flat(self) -> tuple[Task, ...] | None:
         """The tasks of the flat way; None where a block is too large for it."""
         plan, rank, parts = self.plan, self.rank, self.plan.parts
-        if max((box_size(box) for box in self.held.values()), default=0) * plan.dtype.itemsize > SMALL:
+        if max((box_size(box) for box in self.held.values()), default=0) * plan.dtype.itemsize > self.small:
             return None
         if rank not in self.needed:
             return ()
@@ -288,7 +294,7 @@ def _shift(box: Box, origin: Box) -> Box:
 
 def _index(box: Box, origin: Box) -> Index:
     """The index of `box` in the block that covers `origin`."""
-    return tuple(slice(a, b) for a, b in _shift(box, origin))
+    return (*(slice(a, b) for a, b in _shift(box, origin)), ...)
 
 
 def _range(shape: Shape, box: Box) -> int | None:

@@ -11,13 +11,18 @@ from __future__ import annotations
 import os
 import platform
 import select
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from types import FrameType
+
 from flowcore.comm.arena import NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier
+from flowcore.comm.errors import CommError
 from flowcore.comm.execute import exchanged
-from flowcore.comm.group import Group, lines_of
+from flowcore.comm.group import SMALL, Group, lines_of
 from flowcore.comm.mpi import BARRIER, MpiTransport
 from flowcore.comm.route import Route, route_of
 from flowcore.comm.segment import Segment
@@ -30,10 +35,11 @@ POLLS = 64
 ROUTES = 8192
 
 
-def join(inner: MpiTransport, hosts: Sequence[int] | None = None) -> Transport:
+def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = SMALL) -> Transport:
     """A transport that uses shared memory within each host; `inner` itself where no two ranks can. Collective.
 
-    `hosts`: pretended hosts, one number for each rank: ranks of different numbers do not share memory.
+    `hosts`: pretended hosts, one number for each rank: ranks of different numbers do not share memory. `small`: see
+    `route_of`.
     """
     world = tuple(range(inner.size))
     mine = (_machine(), hosts[inner.rank] if hosts is not None else 0)
@@ -46,7 +52,7 @@ def join(inner: MpiTransport, hosts: Sequence[int] | None = None) -> Transport:
         segment, problem = _attempt(lambda: Segment.create(len(peers)))
     told = inner.gather_objects(world, (os.getpid(), segment.descriptor if segment else -1))
     if not problem and segment is None and told[peers[0]][1] >= 0:
-        segment, problem = _attempt(lambda: Segment.join(*told[peers[0]], len(peers)))
+        segment, problem = _attempt(lambda: Segment.join(told[peers[0]][0], told[peers[0]][1], len(peers)))
     shares = inner.gather_objects(world, segment is not None)
     problems = inner.gather_objects(world, problem)
     if inner.rank == peers[0] and any(problems[rank] for rank in peers):
@@ -57,7 +63,7 @@ def join(inner: MpiTransport, hosts: Sequence[int] | None = None) -> Transport:
     if placed[inner.rank] not in together:
         segment = None
     alone = [placed[rank] if placed[rank] in together else len(machines) + rank for rank in world]
-    return SharedTransport(inner, segment, tuple(alone), [pid for pid, _ in told])
+    return SharedTransport(inner, segment, tuple(alone), [pid for pid, _ in told], small)
 
 
 def _machine() -> str:
@@ -83,9 +89,9 @@ class SharedTransport:
     """A rank that shares the `segment` with the ranks of its host (None: with nobody); `hosts`: that of every rank."""
 
     def __init__(
-        self, inner: MpiTransport, segment: Segment | None, hosts: tuple[int, ...], pids: Sequence[int]
+        self, inner: MpiTransport, segment: Segment | None, hosts: tuple[int, ...], pids: Sequence[int], small: int
     ) -> None:
-        self.inner, self.hosts, self.segment = inner, hosts, segment
+        self.inner, self.hosts, self.segment, self.small = inner, hosts, segment, small
         self.rank, self.size = inner.rank, inner.size
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
@@ -105,7 +111,7 @@ class SharedTransport:
         except KeyError:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
-            route = None if self.segment is None else route_of(plan, self.rank, self.hosts)
+            route = None if self.segment is None else route_of(plan, self.rank, self.hosts, self.small)
             self._routes[plan] = route
         if route is None:
             if meeting is not None:
@@ -152,6 +158,23 @@ class SharedTransport:
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""
         self.meet(ranks, BARRIER, lambda: ("barrier",))
+
+    def explain_termination(self) -> None:
+        """Let SIGTERM, with which launchers end the others when a rank dies, raise an error that names that rank."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self.look_for_dead()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.inner.watch.dead:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        rank = min(self.inner.watch.dead)
+        text = self.inner.watch.dead[rank]
+        error = CommError(f"rank {rank} failed: {text}; the launcher ends rank {self.rank} too")
+        error.failed_rank, error.failed_text = rank, text
+        raise error
 
     def close(self) -> None:
         """End this rank's program."""

@@ -43,7 +43,7 @@ class Watch:
         self.control, self.mpi = control, mpi
         self.rank, self.size = control.rank, control.size
         self.settled: dict[int, Ended | Failed] = {}
-        self.dead: set[int] = set()
+        self.dead: dict[int, str] = {}
         self.meetings: Counter[Ranks] = Counter()
         self._came: dict[int, Mapping[Ranks, int]] = {self.rank: self.meetings}
         self._announced: set[tuple[int, Ranks]] = set()
@@ -86,8 +86,8 @@ class Watch:
     def died(self, rank: int) -> None:
         """The process of `rank` is seen to have ended; that is a failure where it has not said that it ends."""
         if rank not in self.settled:
-            self.dead.add(rank)
-            self.settled[rank] = Failed("its process ended without a word, as one that is killed does")
+            self.dead[rank] = "its process ended without a word, as one that is killed does"
+            self.settled[rank] = Failed(self.dead[rank])
 
     def all_settled(self) -> bool:
         """Whether every rank has ended or failed."""

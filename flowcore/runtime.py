@@ -15,7 +15,7 @@ import numpy as np
 
 from flowcore.boxing_op import Boxing
 from flowcore.comm.execute import execute
-from flowcore.comm.transport import Transport
+from flowcore.comm.transport import Meeting, Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.op import Array, Op, local_block
@@ -53,7 +53,10 @@ class Program:
         if len(self.graph.ranks) > 1:
             chain = world.record(self.graph.ranks, self.graph.digest, self)
             if self.meets and chain is not None:
-                world.transport.meet(self.graph.ranks, chain.digest, chain.lines)
+                meeting = self.graph.ranks, chain.digest, chain.lines
+                if self.is_transfer:
+                    return [self.instructions[0].call(world.transport, blocks[0], meeting)]
+                world.transport.meet(*meeting)
         registers: list[Any] = [None] * len(self.graph.values)
         for number, block in zip(self.inputs, blocks, strict=True):
             registers[number] = block
@@ -61,6 +64,14 @@ class Program:
             for instruction in self.instructions:
                 _step(instruction, registers, world.transport)
         return [registers[number] for number in self.outputs]
+
+    @cached_property
+    def is_transfer(self) -> bool:
+        """Whether it is one change of layout, at which its ranks meet, and nothing else."""
+        if len(self.graph.nodes) != 1 or len(self.instructions) != 1 or not self.instructions[0].is_transfer:
+            return False
+        source, target = self.graph.nodes[0].op.layouts  # type: ignore[attr-defined]  # a transfer is a Boxing
+        return self.graph.ranks == tuple(sorted({*source.placement.ranks, *target.placement.ranks}))
 
     @cached_property
     def operators(self) -> str:
@@ -141,7 +152,7 @@ def _transfer(graph: Graph, node: Node, op: Boxing, rank: int) -> Call | None:
     if rank not in source.placement and rank not in target.placement:
         return None
 
-    def call(transport: Transport, block: Array | None) -> Array | None:
-        return execute(plan, transport, block)
+    def call(transport: Transport, block: Array | None, meeting: Meeting | None = None) -> Array | None:
+        return execute(plan, transport, block, meeting)
 
     return call

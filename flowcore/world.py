@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Transport
-from flowcore.errors import PlacementError
+from flowcore.errors import CommError, PlacementError
 from flowcore.graph import digest_of
 from flowcore.placement.layout import Layout
 from flowcore.placement.machine import Machine
@@ -150,10 +150,30 @@ def _process_transport() -> Transport:
 
     if not mpi.under_mpi(os.environ):
         return SoloTransport()
-    transport = mpi.MpiTransport()
-    transport.abort_on_exception()
+    inner = mpi.MpiTransport()
+    inner.abort_on_exception()
+    transport: Transport = inner
+    wanted = os.environ.get("FLOWCORE_TRANSPORT", "shared")
+    if wanted not in ("shared", "mpi"):
+        raise CommError(f"FLOWCORE_TRANSPORT is {wanted!r}: set it to 'shared' or 'mpi', or leave it out")
+    if wanted == "shared":
+        from flowcore.comm import shared
+
+        transport = shared.join(inner, _pretended_hosts(inner.size))
+        if isinstance(transport, shared.SharedTransport):
+            transport.explain_termination()
     atexit.register(transport.close)
     return transport
+
+
+def _pretended_hosts(size: int) -> list[int] | None:
+    """The host of every rank where FLOWCORE_HOSTS says into how many groups of neighbours to divide the ranks."""
+    wanted = os.environ.get("FLOWCORE_HOSTS", "")
+    if not wanted:
+        return None
+    if not wanted.isdigit() or not 1 <= int(wanted) <= size:
+        raise CommError(f"FLOWCORE_HOSTS is {wanted!r}: {size} ranks can pretend to be on 1 to {size} hosts")
+    return [rank * int(wanted) // size for rank in range(size)]
 
 
 def rank() -> int:

@@ -18,10 +18,19 @@ def build_parser() -> argparse.ArgumentParser:
         "run",
         help="run a Python script on several ranks of this machine",
         description="Run a Python script on several ranks of this machine, under MPI.",
-        usage="flowcore run [-n RANKS] [--threads T] [--mpirun PATH] [-m] program [arguments ...]",
+        usage="flowcore run [options] [-m] program [arguments ...]",
     )
     run.add_argument("-n", "--ranks", type=int, default=None, help="number of ranks (default: one for each core)")
     run.add_argument("--threads", type=int, default=None, help="threads of each rank (default: cores // ranks)")
+    run.add_argument(
+        "--transport",
+        choices=("shared", "mpi"),
+        default=None,
+        help="how ranks of one host exchange data: shared memory (default), or MPI as between hosts",
+    )
+    run.add_argument(
+        "--hosts", type=int, default=None, metavar="N", help="pretend N hosts: groups of ranks that share no memory"
+    )
     run.add_argument("--mpirun", default=None, metavar="PATH", help="the MPI launcher (default: the first found)")
     run.add_argument("-m", dest="is_module", action="store_true", help="program is a module, as in python -m")
     run.add_argument("program", nargs=argparse.REMAINDER, help="a Python script and its arguments")
@@ -45,7 +54,14 @@ def run(options: argparse.Namespace) -> int:
     ranks = cores() if options.ranks is None else options.ranks
     launcher = find_launcher(options.mpirun)
     command = build_command(launcher, ranks, program)
-    return run_to_end(command, build_environment(os.environ, launcher, ranks, options.threads))
+    environment = build_environment(os.environ, launcher, ranks, options.threads)
+    if options.transport is not None:
+        environment["FLOWCORE_TRANSPORT"] = options.transport
+    if options.hosts is not None:
+        if not 1 <= options.hosts <= ranks:
+            raise LaunchError(f"--hosts {options.hosts}: {ranks} ranks can pretend to be on 1 to {ranks} hosts")
+        environment["FLOWCORE_HOSTS"] = str(options.hosts)
+    return run_to_end(command, environment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

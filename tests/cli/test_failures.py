@@ -42,6 +42,14 @@ if fc.rank() == 1:
     sys.exit(0)
 current().transport.barrier(everyone)
 """
+ONE_IS_KILLED = """
+import os, signal
+x = fc.from_local([1.0] * 300_000, sbp=fc.P)
+for number in range(10_000):
+    if fc.rank() == 1 and number == 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+    x.to_global(sbp=fc.B)
+"""
 
 
 @pytest.mark.parametrize(
@@ -64,6 +72,18 @@ def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Comm
     assert time.monotonic() - start < SECONDS
     assert ran.returncode != 0
     assert "DivergenceError" in ran.stderr and "rank 1 has ended its program" in ran.stderr
+
+
+def test_a_rank_that_is_killed_during_a_transfer_is_named_and_leaves_nothing(
+    flowcore: Command, script: Script
+) -> None:
+    before = set(os.listdir("/dev/shm"))
+    start = time.monotonic()
+    ran = flowcore("run", "-n", "3", script(PRELUDE + ONE_IS_KILLED))
+    assert time.monotonic() - start < SECONDS
+    assert ran.returncode != 0
+    assert "CommError: rank 1 failed: its process ended without a word" in ran.stderr, ran.stderr
+    assert set(os.listdir("/dev/shm")) <= before
 
 
 def test_plain_mpirun_ends_as_well(script: Script, tmp_path: Path) -> None:

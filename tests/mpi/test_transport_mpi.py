@@ -7,16 +7,19 @@ import time
 import pytest
 
 from flowcore.comm.errors import CommError
-from flowcore.comm.mpi import MpiTransport
 from flowcore.comm.transport import Transport
-from tests.comm.programs import FAULTS, Program, expected, right_program
+from tests.comm.programs import FAULTS, Program, expected, one_fails, right_program
+from tests.mpi.transports import TRANSPORTS
 
 pytestmark = pytest.mark.mpi
 
 
-def run(program: Program, timeout: float) -> BaseException | None:
+WAYS = ("mpi", "shared")
+
+
+def run(program: Program, way: str, timeout: float) -> BaseException | None:
     """What `program` raised on this rank, over a transport of its own."""
-    transport = MpiTransport(timeout)
+    transport = TRANSPORTS[way](timeout)
     try:
         program(transport)
     except BaseException as error:
@@ -27,19 +30,21 @@ def run(program: Program, timeout: float) -> BaseException | None:
     return None
 
 
-def test_a_right_program_runs() -> None:
-    error = run(right_program, 60)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_right_program_runs(way: str) -> None:
+    error = run(right_program, way, 60)
     if error is not None:
         raise error
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("program", FAULTS, ids=lambda program: program.__name__)
-def test_a_fault_is_told_on_every_rank_in_time(program: Program) -> None:
+def test_a_fault_is_told_on_every_rank_in_time(program: Program, way: str) -> None:
     is_slow = program.__name__ == "slow_peer"
     start = time.monotonic()
-    raised = run(program, timeout=1 if is_slow else 60)
+    raised = run(program, way, timeout=1 if is_slow else 60)
     seconds = time.monotonic() - start
-    transport = MpiTransport()
+    transport = TRANSPORTS["mpi"](60)
     wanted = expected(program, transport.rank)
     rank, size = transport.rank, transport.size
     transport.barrier(tuple(range(size)))
@@ -51,14 +56,29 @@ def test_a_fault_is_told_on_every_rank_in_time(program: Program) -> None:
     assert seconds < 5
 
 
-def test_a_peer_that_takes_its_time_is_waited_for() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_peer_that_takes_its_time_is_waited_for(way: str) -> None:
     def program(transport: Transport) -> None:
+        transport.barrier(tuple(range(transport.size)))
         if transport.rank == 0:
             time.sleep(2)
         transport.barrier(tuple(range(transport.size)))
 
-    assert run(program, 60) is None
+    assert run(program, way, 60) is None
 
 
-def test_the_transport_keeps_the_protocol() -> None:
-    assert isinstance(MpiTransport(), Transport)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_fault_after_the_ranks_have_met_is_told_as_well(way: str) -> None:
+    def program(transport: Transport) -> None:
+        for _ in range(3):
+            transport.barrier(tuple(range(transport.size)))
+        one_fails(transport)
+
+    raised = run(program, way, 60)
+    assert isinstance(raised, CommError | ValueError)
+    assert "a bad number" in str(raised)
+
+
+@pytest.mark.parametrize("way", TRANSPORTS)
+def test_every_transport_keeps_the_protocol(way: str) -> None:
+    assert isinstance(TRANSPORTS[way](60), Transport)
