@@ -167,7 +167,7 @@ class SharedTransport:
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         self.look_for_dead()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if not self.inner.watch.dead:
+        if not self.inner.watch.dead or self.rank in self.inner.watch.settled:
             os.kill(os.getpid(), signal.SIGTERM)
             return
         rank = min(self.inner.watch.dead)
