@@ -75,7 +75,10 @@ class Lease(ctypes.Array):  # type: ignore[type-arg]  # its elements are bytes; 
 
 
 class Arena:
-    """The slots that rank `rank` of the host allocates, and the leases it holds on its own slots and on others'."""
+    """The slots that rank `rank` of the host allocates, and the leases it holds on its own slots and on others'.
+
+    NoRoom where there is no memory for its first flags.
+    """
 
     def __init__(self, segment: Segment, rank: int) -> None:
         self.segment, self.rank, self.ranks = segment, rank, segment.ranks
@@ -88,6 +91,15 @@ class Arena:
         self._own: dict[int, Slot] = {}
         self._kinds: dict[int, type[Lease]] = {}
         self.gone: deque[tuple[int, dict[Shown, int]]] = deque()
+        self.lines(1)
+
+    def mark(self) -> None:
+        """Let the host's ranks see that this one has said how its program ends."""
+        self.words[self.start // 8] = 1
+
+    def is_marked(self, rank: int) -> bool:
+        """Whether `rank` of the host has said how its program ends."""
+        return bool(self.words[rank * self.segment.region // 8])
 
     @property
     def bytes_made(self) -> int:

@@ -47,23 +47,24 @@ def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = S
     number = {machine: index for index, machine in enumerate(dict.fromkeys(machines))}
     placed = [number[machine] for machine in machines]
     peers = [rank for rank in world if placed[rank] == placed[inner.rank]]
-    segment, problem = None, "" if mine[0] else "this system has no shared memory that flowcore can use"
-    if not problem and inner.rank == peers[0] and len(peers) > 1:
-        segment, problem = _attempt(lambda: Segment.create(len(peers)))
-    told = inner.gather_objects(world, (os.getpid(), segment.descriptor if segment else -1))
-    if not problem and segment is None and told[peers[0]][1] >= 0:
-        segment, problem = _attempt(lambda: Segment.join(told[peers[0]][0], told[peers[0]][1], len(peers)))
-    shares = inner.gather_objects(world, segment is not None)
-    problems = inner.gather_objects(world, problem)
+    count, index = len(peers), peers.index(inner.rank)
+    carrier, problem = None, "" if mine[0] else "this system has no shared memory that flowcore can use"
+    if not problem and index == 0 and count > 1:
+        carrier, problem = _attempt(lambda: Carrier(Segment.create(count), 0))
+    told = inner.gather_objects(world, (os.getpid(), carrier.segment.descriptor if carrier else -1))
+    pid, descriptor = told[peers[0]]
+    if not problem and carrier is None and descriptor >= 0:
+        carrier, problem = _attempt(lambda: Carrier(Segment.join(pid, descriptor, count), index))
+    shares, problems = zip(*inner.gather_objects(world, (carrier is not None, problem)), strict=True)
     if inner.rank == peers[0] and any(problems[rank] for rank in peers):
         warnings.warn(f"plain MPI within this host: {max(problems[rank] for rank in peers)}", stacklevel=2)
     together = {placed[rank] for rank in world if all(shares[peer] for peer in world if placed[peer] == placed[rank])}
     if not together:
         return inner
     if placed[inner.rank] not in together:
-        segment = None
+        carrier = None
     alone = [placed[rank] if placed[rank] in together else len(machines) + rank for rank in world]
-    return SharedTransport(inner, segment, tuple(alone), [pid for pid, _ in told], small)
+    return SharedTransport(inner, carrier, tuple(alone), [pid for pid, _ in told], small)
 
 
 def _machine() -> str:
@@ -74,11 +75,13 @@ def _machine() -> str:
         return file.read().strip() + os.readlink("/proc/self/ns/pid")
 
 
-def _attempt(make: Callable[[], Segment]) -> tuple[Segment | None, str]:
+def _attempt(make: Callable[[], Carrier]) -> tuple[Carrier | None, str]:
     try:
         return make(), ""
     except OSError as error:
         return None, str(error)
+    except NoRoom:
+        return None, "no memory for a shared segment"
 
 
 def _transfer() -> tuple[str, ...]:
@@ -86,23 +89,24 @@ def _transfer() -> tuple[str, ...]:
 
 
 class SharedTransport:
-    """A rank that shares the `segment` with the ranks of its host (None: with nobody); `hosts`: that of every rank."""
+    """A rank that shares memory with its host's ranks through `carrier` (None: with nobody); `hosts`: of every rank."""
 
     def __init__(
-        self, inner: MpiTransport, segment: Segment | None, hosts: tuple[int, ...], pids: Sequence[int], small: int
+        self, inner: MpiTransport, carrier: Carrier | None, hosts: tuple[int, ...], pids: Sequence[int], small: int
     ) -> None:
-        self.inner, self.hosts, self.segment, self.small = inner, hosts, segment, small
+        self.inner, self.hosts, self.small, self._carrier = inner, hosts, small, carrier
         self.rank, self.size = inner.rank, inner.size
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
-        self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and segment}
+        self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and carrier}
         self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 500
         self._groups: dict[tuple[int, ...], Group] = {}
         self._routes: dict[BoxingPlan, Route | None] = {}
         self._warned = False
-        self._log: Log = tuple
-        self._carrier = None if segment is None else Carrier(segment, self.peers.index(self.rank))
+        self._log: Log = _transfer
+        if carrier is not None:
+            inner.watch.on_settle = carrier.arena.mark
 
     def carry(self, plan: BoxingPlan, block: Array | None, meeting: Meeting | None = None) -> Array | None:
         """The target block of this rank; None where it has none. `meeting`: what the ranks of `plan` meet on first."""
@@ -111,7 +115,7 @@ class SharedTransport:
         except KeyError:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
-            route = None if self.segment is None else route_of(plan, self.rank, self.hosts, self.small)
+            route = None if self._carrier is None else route_of(plan, self.rank, self.hosts, self.small)
             self._routes[plan] = route
         if route is None:
             if meeting is not None:
@@ -148,7 +152,7 @@ class SharedTransport:
             if ranks == (self.rank,):
                 return
             self.inner.meet(ranks, digest, log)
-            if self.segment is not None and all(self.hosts[rank] == self.hosts[self.rank] for rank in ranks):
+            if self._carrier is not None and all(self.hosts[rank] == self.hosts[self.rank] for rank in ranks):
                 self._group(ranks)
             return
         self._log = log
@@ -189,10 +193,11 @@ class SharedTransport:
         """The group of `ranks`, all of this host; made with a message to each of them."""
         group = self._groups.get(ranks)
         if group is None:
-            assert self.segment is not None and self._carrier is not None
+            assert self._carrier is not None
             own = self._carrier.arena.lines(lines_of(len(ranks))) if self.rank == ranks[0] else 0
             at = self.inner.gather_objects(ranks, own)[0]
-            group = self._groups[ranks] = Group(ranks, self.rank, self.segment.words, at, self._wait_long, self._spins)
+            words = self._carrier.segment.words
+            group = self._groups[ranks] = Group(ranks, self.rank, words, at, self._wait_long, self._spins)
         return group
 
     def _agree(self, group: Group, digest: int) -> None:
@@ -226,6 +231,5 @@ class SharedTransport:
             poll.register(descriptor, select.POLLIN)
         ready = {descriptor for descriptor, _ in poll.poll(0)}
         for rank, descriptor in list(self._pids.items()):
-            if descriptor in ready:
-                self.inner.watch.answer()
+            if descriptor in ready and self._carrier and not self._carrier.arena.is_marked(self.peers.index(rank)):
                 self.inner.watch.died(rank)

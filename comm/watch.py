@@ -44,6 +44,7 @@ class Watch:
         self.rank, self.size = control.rank, control.size
         self.settled: dict[int, Ended | Failed] = {}
         self.dead: dict[int, str] = {}
+        self.on_settle: Callable[[], None] | None = None
         self.meetings: Counter[Ranks] = Counter()
         self._came: dict[int, Mapping[Ranks, int]] = {self.rank: self.meetings}
         self._announced: set[tuple[int, Ranks]] = set()
@@ -79,6 +80,8 @@ class Watch:
         """Tell all that this rank's program ended or failed."""
         if self.rank not in self.settled:
             self.settled[self.rank] = state
+            if self.on_settle is not None:
+                self.on_settle()
             for peer in range(self.size):
                 if peer != self.rank:
                     self._send(peer, "settled", self._report())
