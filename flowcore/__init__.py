@@ -27,6 +27,7 @@ from flowcore.ops.comparison import *
 from flowcore.ops.complex import *
 from flowcore.ops.contract import *
 from flowcore.ops.create import *
+from flowcore.ops.cumulative import *
 from flowcore.ops.dynamic import *
 from flowcore.ops.erf import *
 from flowcore.ops.extrema import *
@@ -44,6 +45,7 @@ from flowcore.ops.selection import *
 from flowcore.ops.sets import *
 from flowcore.ops.shape import *
 from flowcore.ops.sort import *
+from flowcore.ops.statistics import *
 from flowcore.ops.triangle import *
 from flowcore.ops.trigonometry import *
 from flowcore.ops.unary import *

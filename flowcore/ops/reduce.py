@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from flowcore.dispatch import filled, operands
-from flowcore.dtypes import DType, bool_, float32, float64, int32, int64, is_float, uint64
+from flowcore.dtypes import DType, bool_, complex128, float16, float32, float64, int32, int64, is_float, uint64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axes_of, letters
 from flowcore.ops.call import apply
-from flowcore.ops.cast import astype, floating
+from flowcore.ops.cast import astype
 from flowcore.ops.elementwise import KINDS
 from flowcore.ops.shape import broadcast_to, reshape
 from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["all", "any", "count_nonzero", "max", "mean", "min", "sum"]
+__all__ = ["all", "any", "count_nonzero", "max", "min", "sum"]
 
 Axis = int | Sequence[int] | None
 SAMPLES: tuple[tuple[Shape, tuple[int, ...]], ...] = (
@@ -69,7 +68,7 @@ class Reduction(Op):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        dtypes = [dtype for dtype in (float64, int64, bool_) if dtype.kind in cls.kinds]
+        dtypes = [dtype for dtype in (float64, int64, bool_, complex128) if dtype.kind in cls.kinds]
         cases = [(shape, axes, float64) for shape, axes in SAMPLES] + [((5, 7), (0,), dtype) for dtype in dtypes[1:]]
         return tuple(
             Sample(cls(axes=axes), (Type(shape, dtype),), ("bool" if dtype == bool_ else "normal",))
@@ -86,15 +85,16 @@ class Sum(Reduction):
 
     def infer(self, x: Type) -> tuple[Type, ...]:
         self.check(x)
-        return (Type(self.kept(x.shape), _sum_dtype(x.dtype)),)
+        return (Type(self.kept(x.shape), sum_dtype(x.dtype)),)
 
     def properties(self, x: Type) -> Algebra:
         # terms of a narrow integer wrap around where their wider sum does not
-        is_linear = _sum_dtype(x.dtype) == x.dtype
+        is_linear = sum_dtype(x.dtype) == x.dtype
         return Algebra(linear=(frozenset({0}),) if is_linear else (), reduction="sum")
 
     def kernel(self, x: Array) -> Any:
-        return np.sum(x, axis=self.axes, dtype=_sum_dtype(x.dtype))
+        wide = accumulator(x.dtype)
+        return np.sum(x, axis=self.axes, dtype=wide).astype(sum_dtype(x.dtype), copy=False)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
         return _spread(self, dy, x)
@@ -163,8 +163,14 @@ def highest(dtype: DType) -> Any:
     return True if dtype.kind == "b" else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-def _sum_dtype(dtype: DType) -> DType:
+def sum_dtype(dtype: DType) -> DType:
+    """The dtype of a sum or product: 64 bits for integers and booleans."""
     return dtype if is_float(dtype) else uint64 if dtype.kind == "u" else int64
+
+
+def accumulator(dtype: DType) -> DType:
+    """The dtype in which sums and products of `dtype` are formed: terms in half precision would be lost one by one."""
+    return float32 if dtype == float16 else sum_dtype(dtype)
 
 
 def _spread(op: Reduction, dy: Tensor, x: Tensor) -> Tensor:
@@ -172,10 +178,11 @@ def _spread(op: Reduction, dy: Tensor, x: Tensor) -> Tensor:
     return broadcast_to(reshape(dy, op.with_ones(x.shape)), x.shape)
 
 
-def _reduce(kind: type[Sum] | type[Max] | type[Min], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
+def reduced(kind: type[Reduction], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
+    """`x` reduced over `axis` as the operator `kind` does; nothing is left to do over no axes."""
     (tensor,) = operands(x)
-    op = kind(axes_of(axis, tensor.ndim, kind.name))
-    if not op.axes and (kind is not Sum or _sum_dtype(tensor.dtype) == tensor.dtype):
+    op = kind(axes=axes_of(axis, tensor.ndim, kind.name))
+    if not op.axes and (kind is not Sum or sum_dtype(tensor.dtype) == tensor.dtype):
         return tensor
     result = apply(op, tensor)
     return reshape(result, op.with_ones(tensor.shape)) if keepdims else result
@@ -185,29 +192,21 @@ def _reduce(kind: type[Sum] | type[Max] | type[Min], x: TensorLike, axis: Axis, 
 def sum(x: TensorLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Σ x over `axis` (None: all); booleans and integers are summed as 64-bit integers, or as `dtype`."""
     (tensor,) = operands(x)
-    return _reduce(Sum, tensor if dtype is None else astype(tensor, dtype), axis, keepdims)
+    if dtype is None:
+        return reduced(Sum, tensor, axis, keepdims)
+    return astype(reduced(Sum, astype(tensor, dtype), axis, keepdims), dtype)
 
 
 @function
 def max(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The greatest element over `axis` (None: all)."""
-    return _reduce(Max, x, axis, keepdims)
+    return reduced(Max, x, axis, keepdims)
 
 
 @function
 def min(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The least element over `axis` (None: all)."""
-    return _reduce(Min, x, axis, keepdims)
-
-
-@function
-def mean(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over `axis` (None: all); of integers in float32."""
-    (tensor,) = floating(x)
-    count = prod(tensor.shape[place] for place in axes_of(axis, tensor.ndim, "mean"))
-    if count == 0:
-        raise ShapeError(f"mean of shape {tensor.shape} over axes {axis}: there is no element; test .size")
-    return _reduce(Sum, tensor, axis, keepdims) * (1 / count)
+    return reduced(Min, x, axis, keepdims)
 
 
 @function
@@ -228,11 +227,11 @@ def _truth(kind: type[Max] | type[Min], x: TensorLike, axis: Axis, keepdims: boo
     if 0 in [tensor.shape[place] for place in op.axes]:
         shape = op.with_ones(tensor.shape) if keepdims else op.kept(tensor.shape)
         return filled(shape, kind is Min, bool_, Layout(tensor.placement, "B"))
-    return _reduce(kind, astype(tensor, bool_), axis, keepdims)
+    return reduced(kind, astype(tensor, bool_), axis, keepdims)
 
 
 @function
 def count_nonzero(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """How many elements over `axis` (None: all) are not zero."""
     (tensor,) = operands(x)
-    return _reduce(Sum, astype(tensor, bool_), axis, keepdims)
+    return reduced(Sum, astype(tensor, bool_), axis, keepdims)

@@ -1,4 +1,4 @@
-"""Where values stand in a sorted tensor, and how many there are."""
+"""Where values stand in a sorted tensor, and whether they do."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import letters
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
-from flowcore.ops.comparison import equal, logical_not, not_equal
+from flowcore.ops.comparison import equal, logical_not
 from flowcore.ops.create import zeros
 from flowcore.ops.extrema import minimum
 from flowcore.ops.gather import take
-from flowcore.ops.reduce import Axis, sum
 from flowcore.ops.shape import reshape
 from flowcore.ops.sort import sort
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["count_nonzero", "isin", "searchsorted"]
+__all__ = ["isin", "searchsorted"]
 
 
 @operator
@@ -95,13 +93,6 @@ def searchsorted(x1: TensorLike, x2: TensorLike, /, *, side: str = "left", sorte
         raise ShapeError(f"searchsorted with side {side!r}: give 'left' or 'right'")
     vector, values = aligned(x1, x2)
     return apply(SearchSorted(side == "right"), vector if sorter is None else take(vector, sorter, axis=0), values)
-
-
-@function
-def count_nonzero(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """How many elements over `axis` (None: all) are not zero."""
-    (tensor,) = operands(x)
-    return sum(tensor if tensor.dtype == bool_ else not_equal(tensor, 0), axis=axis, keepdims=keepdims)
 
 
 @function
