@@ -32,8 +32,6 @@ from flowcore.placement.sbp import SBP, B, Broadcast, Partial, Split, Window
 
 BUDGET = 1 << 15
 """Plans that a search may price, times ranks: it then ends with the best path found so far."""
-DIMENSIONS = 3
-"""Tensor dimensions along which layouts on the way may be split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,21 +101,26 @@ def choose_path(shape: Shape, dtype: Any, source: Layout, target: Layout, machin
     return find_paths(shape, dtype, source, target, machine)[0]
 
 
-def find_paths(shape: Shape, dtype: Any, source: Layout, target: Layout, machine: Machine) -> tuple[Path, ...]:
+def find_paths(
+    shape: Shape, dtype: Any, source: Layout, target: Layout, machine: Machine, reach: float = 1.0
+) -> tuple[Path, ...]:
     """The complete paths that the search met, cheapest first; the direct one is among them. Cached.
 
-    Where all ranks live on one host there is only the direct one: other ways could save messages, but never bytes.
+    Where all ranks live on one host only the direct one is considered: other ways could save messages, but never bytes.
+    `reach`: above 1, other ways are followed until they take that many times the time of the best, on one host too.
     """
-    return _find(tuple(shape), np.dtype(dtype), source.of(len(shape)), target.of(len(shape)), machine)
+    return _find(tuple(shape), np.dtype(dtype), source.of(len(shape)), target.of(len(shape)), machine, reach)
 
 
 @lru_cache(maxsize=4096)
-def _find(shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout, machine: Machine) -> tuple[Path, ...]:
+def _find(
+    shape: Shape, dtype: np.dtype[Any], source: Layout, target: Layout, machine: Machine, reach: float
+) -> tuple[Path, ...]:
     hosts = machine.hosts_of((*source.placement.ranks, *target.placement.ranks))
     direct = Path((plan_boxing(shape, dtype, source, target, hosts),), machine)
-    if not hosts or not direct.bytes_moved:
+    if not direct.bytes_moved or (not hosts and reach <= 1):
         return (direct,)
-    return _Search(shape, dtype, source, target, machine, hosts).run(direct)
+    return _Search(shape, dtype, source, target, machine, hosts).run(direct, reach)
 
 
 class _Search:
@@ -135,13 +138,12 @@ class _Search:
         self.shape, self.dtype, self.source, self.target = shape, dtype, source, target
         self.machine, self.hosts = machine, hosts
         self.ends = {target, *views(shape, target, hosts)}
-        longest = sorted(range(len(shape)), key=lambda d: (-shape[d], d))
-        named = [part.axis for part in (*source.sbp, *target.sbp) if isinstance(part, Split)]
-        self.dimensions = sorted(list(dict.fromkeys((*named, *longest)))[:DIMENSIONS])
+        named = {part.axis for part in (*source.sbp, *target.sbp) if isinstance(part, Split)}
+        self.dimensions = sorted(named | {_best_cut(shape, source.placement.size)}) if shape else []
         self.room = max(_largest(shape, source), _largest(shape, target))
         self.left = BUDGET // max(source.placement.size, target.placement.size)
 
-    def run(self, direct: Path) -> tuple[Path, ...]:
+    def run(self, direct: Path, reach: float) -> tuple[Path, ...]:
         """Complete paths, cheapest first; of equally cheap ones those of fewer legs, the direct one before all."""
         found, best = [direct], direct.seconds
         reached = dict.fromkeys((self.source, *views(self.shape, self.source, self.hosts)), 0.0)
@@ -150,9 +152,9 @@ class _Search:
             heappush(queue, (0.0, 0, str(layout), layout, ()))
         while queue:
             cost, count, _, here, legs = heappop(queue)
-            if cost > reached[here] or cost + self.machine.step >= best:
+            if cost > reached[here] or cost + self.machine.step >= best * reach:
                 continue
-            for there in self._neighbours(here):
+            for there in dict.fromkeys(self._neighbours(here)):
                 if not legs and there in self.ends:
                     continue  # that is the direct path
                 if there not in self.ends and _largest(self.shape, there) > self.room:
@@ -164,7 +166,7 @@ class _Search:
                 if there in self.ends:
                     found.append(Path((*legs, leg), self.machine))
                     best = min(best, whole)
-                elif whole < best:
+                elif whole < best * reach:
                     reached[there] = whole
                     heappush(queue, (whole, count + 1, str(there), there, (*legs, leg)))
         return tuple(sorted(found, key=lambda path: (path.seconds, len(path.legs), str(path))))
@@ -201,6 +203,12 @@ class _Search:
 
     def _meshes(self, placement: Placement) -> list[Placement]:
         return [placement, *(mesh for mesh, _ in refined(placement, self.hosts))]
+
+
+def _best_cut(shape: Shape, parts: int) -> int:
+    """The dimension to split where neither end names one: the first that divides well, else the longest."""
+    long = [d for d, length in enumerate(shape) if length >= 8 * parts]
+    return long[0] if long else max(range(len(shape)), key=lambda d: (shape[d], -d))
 
 
 def _largest(shape: Shape, layout: Layout) -> int:

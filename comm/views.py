@@ -20,6 +20,8 @@ from flowcore.placement.mesh import Placement
 @lru_cache(maxsize=1024)
 def refined(placement: Placement, hosts: tuple[int, ...]) -> tuple[tuple[Placement, int], ...]:
     """Every mesh that refines one axis of `placement`, with the number of that axis."""
+    if not hosts:
+        return ()
     grid = np.array(placement.ranks, np.int64).reshape(placement.shape)
     found = []
     for axis in range(placement.ndim):

@@ -13,6 +13,7 @@ from flowcore.dispatch import asarray as asarray
 from flowcore.dispatch import to_global as to_global
 from flowcore.dtypes import *
 from flowcore.errors import *
+from flowcore.explain import *
 from flowcore.grad import *
 from flowcore.inspection import *
 from flowcore.interop import *

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flowcore.comm.calibrate import agree, cache_file, load
 from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Transport
 from flowcore.errors import CommError, PlacementError
@@ -140,7 +141,8 @@ def activate(world: World) -> Iterator[World]:
 def _process_world() -> World:
     with _lock:
         if not _root:
-            _root.append(World(_process_transport()))
+            transport = _process_transport()
+            _root.append(World(transport, agree(transport, load(cache_file(os.environ)))))
     return _root[0]
 
 

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from flowcore.errors import FlowcoreError
+from flowcore.launch import bench, boxing
 from flowcore.launch.doctor import examine
 from flowcore.launch.errors import LaunchError
 from flowcore.launch.local import build_command, build_environment, cores, find_launcher, python_program, run_to_end
@@ -40,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Report what flowcore finds on this machine, and run a world of 2 ranks.",
     )
     doctor.add_argument("--mpirun", default=None, metavar="PATH", help="the MPI launcher to try")
+    boxing.add_parser(commands)
+    bench.add_parser(commands)
     return parser
 
 
@@ -68,8 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `flowcore` command; returns its exit code: 2 when the command line asks for what cannot be started."""
     options = build_parser().parse_args(arguments)
     try:
-        return run(options) if options.command == "run" else examine(options.mpirun)
-    except LaunchError as error:
+        match options.command:
+            case "run":
+                return run(options)
+            case "boxing":
+                return boxing.explain(options)
+            case "bench":
+                return bench.bench(options, os.environ)
+            case _:
+                return examine(options.mpirun)
+    except FlowcoreError as error:
         print(f"flowcore: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
 

@@ -116,7 +116,7 @@ def test_sums_are_equal_from_run_to_run() -> None:
 
 def test_every_search_ends_with_the_same_path() -> None:
     for a, b in pairs(mesh(2, 4), mesh(8))[::6]:
-        texts = {str(_find.__wrapped__((64, 60), np.dtype("f4"), a, b, TURNS)[0]) for _ in range(2)}
+        texts = {str(_find.__wrapped__((64, 60), np.dtype("f4"), a, b, TURNS, 1.0)[0]) for _ in range(2)}
         assert len(texts) == 1
 
 
