@@ -13,6 +13,7 @@ from flowcore.nn.convolution import (
     conv_transpose3d,
 )
 from flowcore.nn.convolution_layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from flowcore.nn.pooling import avg_pool
 from flowcore.nn.functions import dropout, embedding, layer_norm, linear
 from flowcore.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from flowcore.nn.losses import cross_entropy, mse_loss

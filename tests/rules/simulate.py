@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from flowcore.op import Array, Op, Sample, Type, as_tuple, is_valid, local_block
-from flowcore.placement.layout import Shape, block
+from flowcore.placement.layout import Shape, block, box_size, intersect
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial, Split, Window
 from flowcore.placement.signature import Signature
 
@@ -237,16 +237,24 @@ def sound_signatures(sample: Sample, parts: int) -> set[Signature]:
     return {Signature(inputs, made) for inputs, outputs in alive.items() for made in outputs}
 
 
-def is_implied(signature: Signature, declared: Signature) -> bool:
+def is_implied(signature: Signature, declared: Signature, types: Sequence[Type], parts: int) -> bool:
     """Whether `signature` follows from `declared`: a replicated value is also a partial max and min of itself, and
-    holds every window of itself.
+    blocks that hold the windows of an operand, cut to these without a byte moved, serve as well.
     """
     idempotent = (Partial("max"), Partial("min"))
-    inputs = zip(signature.inputs, declared.inputs, strict=True)
     outputs = zip(signature.outputs, declared.outputs, strict=True)
     return all(
-        have == wants or (have == B and (wants in idempotent or isinstance(wants, Window))) for have, wants in inputs
+        have == wants or (have == B and wants in idempotent) or holds(have, wants, type, parts)
+        for have, wants, type in zip(signature.inputs, declared.inputs, types, strict=True)
     ) and all(claims == makes or (makes == B and claims in idempotent) for claims, makes in outputs)
+
+
+def holds(have: SBP, wants: SBP, type: Type, parts: int) -> bool:
+    """Whether every rank's block of a value laid out as `have` holds the window that it `wants`."""
+    if not isinstance(wants, Window) or isinstance(have, Partial):
+        return False
+    pairs = [[block(type.shape, (parts,), (sbp,), (rank,)) for sbp in (have, wants)] for rank in range(parts)]
+    return all(box_size(needed) == 0 or intersect(held, needed) == needed for held, needed in pairs)
 
 
 @dataclass(frozen=True)
@@ -265,7 +273,8 @@ def judge(sample: Sample, parts: int, declared: Sequence[Signature]) -> Verdict:
     sound, stated = sound_signatures(sample, parts), frozenset(declared)
     reasons = dict(sample.excluded)
     extra = sound - stated
-    implied = frozenset(found for found in extra if any(is_implied(found, known) for known in stated))
+    types = sample.types
+    implied = frozenset(found for found in extra if any(is_implied(found, known, types, parts) for known in stated))
     excluded = tuple(
         (found, reasons[str(found)]) for found in sorted(extra - implied, key=str) if str(found) in reasons
     )
