@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from flowcore import random
 from flowcore.errors import DTypeError, FlowcoreError, ShapeError
 from flowcore.ops.gather import take
 from flowcore.ops.selection import where
-from flowcore.ops.unary import sqrt
 from flowcore.tensor import Tensor
 
 
@@ -25,25 +22,6 @@ def embedding(indices: Tensor, weight: Tensor) -> Tensor:
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"embedding of {indices.dtype}: pass row numbers as integers")
     return take(weight, indices, axis=0)
-
-
-def layer_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    """(x − mean) / sqrt(var + eps) · weight + bias over the last dimensions, which have lengths `shape`.
-
-    Ba, Kiros and Hinton, arXiv:1607.06450; the variance divides by the number of elements.
-    """
-    last = tuple(shape)
-    if not last or x.shape[-len(last) :] != last:
-        raise ShapeError(f"layer_norm over the last dimensions {last} does not fit shape {x.shape}")
-    axes = tuple(range(x.ndim - len(last), x.ndim))
-    centred = x - x.mean(axis=axes, keepdims=True)
-    variance = (centred * centred).mean(axis=axes, keepdims=True)
-    y = centred / sqrt(variance + eps)
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

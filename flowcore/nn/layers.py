@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -53,40 +52,6 @@ class Embedding(Module):
 
     def describe(self) -> str:
         return ", ".join(map(str, self.weight.shape))
-
-
-class LayerNorm(Module):
-    """Normalization over the last dimensions, then weight (ones) and bias (zeros), both of `normalized_shape`."""
-
-    weight: Parameter | None
-    bias: Parameter | None
-
-    def __init__(
-        self,
-        normalized_shape: int | Sequence[int],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-        dtype: Any = "float32",
-    ) -> None:
-        self.shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.eps = eps
-        self.weight = Parameter(zeros(self.shape, dtype=dtype)) if elementwise_affine else None
-        self.bias = Parameter(zeros(self.shape, dtype=dtype)) if elementwise_affine and bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functions.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
-
-    def describe(self) -> str:
-        return f"{self.shape}, eps={self.eps}"
 
 
 class Dropout(Module):

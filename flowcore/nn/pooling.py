@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,12 +23,13 @@ from flowcore.tensor import Tensor
 
 def max_pool(
     x: Tensor,
-    spatial: int,
     kernel_size: Lengths,
     stride: Lengths | None = None,
     padding: Padding = 0,
     dilation: Lengths = 1,
     ceil_mode: bool = False,
+    *,
+    spatial: int,
 ) -> Tensor:
     """The greatest element of every window; its gradient goes to the first of several. stride: None, the kernel size.
 
@@ -48,13 +50,14 @@ def max_pool(
 
 def avg_pool(
     x: Tensor,
-    spatial: int,
     kernel_size: Lengths,
     stride: Lengths | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    spatial: int,
 ) -> Tensor:
     """The mean of every window. stride: None, the kernel size.
 
@@ -98,3 +101,7 @@ def _counts(lengths: Any, taps: Any, strides: Any, pads: Any, rows: Any, is_padd
         own = np.minimum(start + tap, high) - np.maximum(start, low)
         counts = counts[..., None] * own
     return counts
+
+
+max_pool1d, max_pool2d, max_pool3d = (partial(max_pool, spatial=spatial) for spatial in (1, 2, 3))
+avg_pool1d, avg_pool2d, avg_pool3d = (partial(avg_pool, spatial=spatial) for spatial in (1, 2, 3))
