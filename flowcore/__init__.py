@@ -60,6 +60,7 @@ from flowcore.placement.sbp import Partial as Partial
 from flowcore.placement.sbp import S as S
 from flowcore.planned import Plan as Plan
 from flowcore.random import manual_seed as manual_seed
+from flowcore.scan import *
 from flowcore.tensor import Tensor as Tensor
 from flowcore.vmap import vmap as vmap
 from flowcore.world import rank as rank

@@ -14,6 +14,7 @@ from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp
+from flowcore.region import Region
 
 
 def box(graph: Graph, machine: Machine) -> Graph:
@@ -39,15 +40,20 @@ class _Boxer:
         if node.reads is None:
             raise PlanError(f"{node.op.name} at {node.where} has no signature: plan the graph first")
         results = [self.graph.values[old] for old in node.outputs]
-        placement = results[0].placement
         inputs = [
-            self._as(self.number[old], placement, sbp, node) for old, sbp in zip(node.inputs, node.reads, strict=True)
+            self._as(self.number[old], self._place(node, old), sbp, node)
+            for old, sbp in zip(node.inputs, node.reads, strict=True)
         ]
         if isinstance(node.op, Relayout):
             self.number[node.outputs[0]] = inputs[0]
         else:
             new = self.builder.node(node.op, inputs, results, node.where)
             self.number.update(zip(node.outputs, new, strict=True))
+
+    def _place(self, node: Node, number: int) -> Placement:
+        """Where `node` reads a value: where it gives its results, unless its inputs lie where they will."""
+        is_region = isinstance(node.op, Region)
+        return self.graph.values[number if is_region else node.outputs[0]].placement
 
     def _as(self, number: int, placement: Placement, sbp: NdSbp, reader: Node) -> int:
         """The number of value `number` in layout `sbp` on `placement`."""

@@ -33,12 +33,18 @@ def apply(op: Op, *inputs: Tensor, layout: Layout | None = None) -> Any:
     `layout`: where the result of an operator without inputs lies.
     """
     world = current()
-    results = _eager(world, op, inputs, layout) if world.trace is None else world.trace.emit(op, inputs, layout)
+    is_recorded = False
     if world.is_grad_enabled:
         for tensor in inputs:
             if tensor._requires_grad:
-                _record(world, op, inputs, results)
+                is_recorded = True
                 break
+    used = op.saving([tensor._requires_grad for tensor in inputs]) if is_recorded else op
+    results = _eager(world, used, inputs, layout) if world.trace is None else world.trace.emit(used, inputs, layout)
+    if is_recorded:
+        _record(world, used, inputs, results)
+    if used is not op:
+        results = results[: len(op.infer(*(tensor._value.type for tensor in inputs)))]
     return results[0] if len(results) == 1 else results
 
 
@@ -75,7 +81,7 @@ def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:
 
 
 def _record(world: World, op: Op, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
-    if results[0].dtype.kind not in "fc":
+    if not any(result.dtype.kind in "fc" for result in results):
         return
     world.sequence += 1
     record = Record(op, inputs, tuple([tensor.version for tensor in inputs]), results, world.sequence)

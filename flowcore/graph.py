@@ -79,7 +79,8 @@ class Graph:
     @cached_property
     def ranks(self) -> tuple[int, ...]:
         """Every rank on which some value of the graph lies, in order."""
-        return tuple(sorted({rank for placement in self.placements for rank in placement.ranks}))
+        own = {rank for placement in self.placements for rank in placement.ranks}
+        return tuple(sorted(own.union(*(body.ranks for node in self.nodes for body in node.op.graphs))))
 
     @cached_property
     def placements(self) -> tuple[Placement, ...]:

@@ -177,6 +177,20 @@ class Op:
         )
         return self.vjp(given[0] if len(given) == 1 else given, *inputs)
 
+    def saving(self, flags: Sequence[bool]) -> Op:
+        """The operator to apply where gradients for the flagged inputs are wanted; `pull` is then asked of it.
+
+        Behind the results of this one it may give more, which only `pull` sees.
+        """
+        return self
+
+    def pruned(self, live: Sequence[bool]) -> tuple[Op, Sequence[int], Sequence[int]] | None:
+        """What gives the live results alone: an operator, and which inputs it takes and which results it gives.
+
+        None: the operator itself.
+        """
+        return None
+
     def mapped(self, inputs: Sequence[Any], flags: Sequence[bool], size: int) -> tuple[Any, Sequence[bool]] | None:
         """The results with a new leading axis (of `size`) that the flagged inputs have, and which results have it.
 
@@ -210,6 +224,11 @@ class Op:
         return ()
 
     # what follows from it
+
+    @property
+    def graphs(self) -> tuple[Any, ...]:
+        """The graphs among its attributes."""
+        return tuple(getattr(self, name) for name in self.bodies)
 
     def rules(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
         """The signatures on a mesh axis of `parts` ranks, for blocks of these types; all-B first."""

@@ -12,6 +12,7 @@ from flowcore.passes.dce import dce
 from flowcore.passes.inline import inline
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan
+from flowcore.region import settle
 from flowcore.runtime import Program, lower
 from flowcore.verify import verify
 
@@ -20,9 +21,15 @@ LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
 
 
+def settled(graph: Graph, machine: Machine) -> Graph:
+    """`graph` with what its operators run inside planned, for the layouts in which their inputs reach them."""
+    return settle(graph, lambda part: plan(dce(part)), partial(physical, machine=machine))
+
+
 def physical(graph: Graph, machine: Machine) -> Graph:
     """`graph` planned, boxed and cleaned: what all ranks together run on `machine`."""
-    stages: tuple[Stage, ...] = (*LOGICAL, plan, partial(box, machine=machine), *PHYSICAL)
+    bodies, boxed = partial(settled, machine=machine), partial(box, machine=machine)
+    stages: tuple[Stage, ...] = (*LOGICAL, bodies, plan, boxed, *PHYSICAL)
     for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)
@@ -33,4 +40,4 @@ def build(graph: Graph, rank: int, machine: Machine) -> Program:
     return lower(physical(graph, machine), rank)
 
 
-__all__ = ["LOGICAL", "PHYSICAL", "Program", "build", "physical"]
+__all__ = ["LOGICAL", "PHYSICAL", "Program", "build", "physical", "settled"]

@@ -31,7 +31,7 @@ def plan(graph: Graph) -> Graph:
         candidate = step.candidates[number]
         for output, sbp in zip(node.outputs, candidate.outputs, strict=True):
             values[output] = replace(values[output], sbp=sbp)
-        nodes.append(replace(node, reads=candidate.inputs))
+        nodes.append(node if node.reads is not None else replace(node, reads=candidate.inputs))
     return Graph(tuple(values), graph.inputs, tuple(nodes), graph.outputs)
 
 
@@ -45,6 +45,11 @@ def as_problem(graph: Graph) -> Problem:
 def _step(graph: Graph, node: Node) -> Step:
     results = [graph.values[number] for number in node.outputs]
     placement = results[0].placement
+    if node.reads is not None:  # settled already
+        # an input on another placement is a replica there, and costs nothing
+        here = [place for place, number in enumerate(node.inputs) if graph.values[number].placement == placement]
+        only = Candidate(tuple(node.reads[p] for p in here), tuple(value.layout.sbp for value in results), 0)
+        return Step(tuple(node.inputs[p] for p in here), node.outputs, placement, (only,))
     candidates = candidates_of(node.op, graph.types(node.inputs), placement.shape)
     if isinstance(node.op, Relayout):
         wanted = node.op.target[1]

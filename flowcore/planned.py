@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from flowcore.dtypes import DType
 from flowcore.graph import Graph, Node
 from flowcore.placement.layout import Layout, Shape, box_size
 from flowcore.placement.machine import Machine
+from flowcore.region import Region
 from flowcore.text import parse_graph, write_graph
 
 
@@ -37,6 +38,15 @@ class Transfer:
     seconds: float
     reason: str
     where: str
+    times: int = 1
+    """How often it is done, which bytes and messages count; in a branch, or a loop that ends when it will, 1."""
+
+    def repeated(self, times: int, when: str) -> Transfer:
+        """The same transfer in a body that runs so often."""
+        return replace(
+            self, bytes=self.bytes * times, bound=self.bound * times, messages=self.messages * times,
+            seconds=self.seconds * times, times=self.times * times, reason=f"{self.reason}; {when}",
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return (
@@ -56,19 +66,27 @@ class Plan:
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
         """Every change of layout that sends a message, in order."""
-        return tuple(transfer for transfer in self._moves.values() if transfer.messages)
+        return tuple(transfer for found in self._moves.values() for transfer in found if transfer.messages)
 
     @cached_property
-    def _moves(self) -> dict[int, Transfer]:
-        """The change of layout that every `box` node makes, by the position of the node."""
-        nodes = enumerate(self.graph.nodes)
-        return {position: self._transfer(node) for position, node in nodes if isinstance(node.op, Boxing)}
+    def _moves(self) -> dict[int, list[Transfer]]:
+        """The changes of layout that every node makes, or runs, by the position of the node."""
+        found: dict[int, list[Transfer]] = {}
+        for position, node in enumerate(self.graph.nodes):
+            if isinstance(node.op, Boxing):
+                found[position] = [self._transfer(node, node.op)]
+            elif isinstance(node.op, Region):
+                found[position] = [
+                    transfer.repeated(times, when)
+                    for body, (times, when) in zip(node.op.graphs, node.op.trips, strict=True)
+                    for transfer in Plan(body, self.machine).transfers
+                ]
+        return found
 
-    def _transfer(self, node: Node) -> Transfer:
-        assert isinstance(node.op, Boxing)
+    def _transfer(self, node: Node, op: Boxing) -> Transfer:
         type = self.graph.values[node.inputs[0]].type
-        plan: BoxingPlan = node.op.plan(type)
-        source, target = node.op.layouts
+        plan: BoxingPlan = op.plan(type)
+        source, target = op.layouts
         return Transfer(
             plan.kind, f"%{node.inputs[0]}", type.shape, type.dtype, source, target,
             plan.bytes_moved, plan.bound, plan.messages, seconds(plan, self.machine), node.reason, node.where,
@@ -93,9 +111,9 @@ class Plan:
         ready = [0.0] * len(self.graph.values)
         for position, node in enumerate(self.graph.nodes):
             start = max((ready[number] for number in node.inputs), default=0.0)
-            move = self._moves.get(position)
+            moving = sum(move.seconds for move in self._moves.get(position, ()))
             for number in node.outputs:
-                ready[number] = start + (move.seconds if move else 0.0)
+                ready[number] = start + moving
         return max(ready, default=0.0)
 
     @cached_property
@@ -140,6 +158,11 @@ class Plan:
         return self.explain()
 
 
+def _inside(body: Graph, rank: int) -> int:
+    """The most bytes that live at once on `rank` inside a body, beside its inputs."""
+    return _peak(body, rank) - _peak(Graph(body.values, body.inputs, (), ()), rank)
+
+
 def _peak(graph: Graph, rank: int) -> int:
     """The most bytes of blocks that live at once on `rank`, each from its definition to its last use."""
 
@@ -154,7 +177,7 @@ def _peak(graph: Graph, rank: int) -> int:
     live = peak = sum(held(number) for number in graph.inputs)
     for position, node in enumerate(graph.nodes):
         live += sum(held(number) for number in node.outputs)
-        peak = max(peak, live)
+        peak = max(peak, live + max((_inside(body, rank) for body in node.op.graphs), default=0))
         dead = {number for number in (*node.inputs, *node.outputs) if last.get(number, position) == position}
         live -= sum(held(number) for number in dead)
     return peak

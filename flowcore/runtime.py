@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from flowcore.comm.transport import Meeting, Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.op import Array, Op, local_block
+from flowcore.placement.layout import box_shape
+from flowcore.region import Region
 from flowcore.world import World
 
 Call = Callable[..., Any]
@@ -26,13 +28,13 @@ Call = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """Run `call` on registers; `is_transfer`: it also takes the transport."""
+    """Run `call` on registers; `moves`: it also takes the transport."""
 
     call: Call
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     dead: tuple[int, ...]
-    is_transfer: bool
+    moves: bool
     node: Node
 
 
@@ -57,20 +59,27 @@ class Program:
                 if self.is_transfer:
                     return [self.instructions[0].call(world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
+        with np.errstate(all="ignore"):
+            return self.execute(world.transport, blocks)
+
+    def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
+        """`run`, by ranks that have met."""
         registers: list[Any] = [None] * len(self.graph.values)
         for number, block in zip(self.inputs, blocks, strict=True):
             registers[number] = block
-        with np.errstate(all="ignore"):
-            for instruction in self.instructions:
-                _step(instruction, registers, world.transport)
+        for instruction in self.instructions:
+            _step(instruction, registers, transport)
         return [registers[number] for number in self.outputs]
 
     @cached_property
     def is_transfer(self) -> bool:
         """Whether it is one change of layout, at which its ranks meet, and nothing else."""
-        if len(self.graph.nodes) != 1 or len(self.instructions) != 1 or not self.instructions[0].is_transfer:
+        if len(self.graph.nodes) != 1 or len(self.instructions) != 1:
             return False
-        source, target = self.graph.nodes[0].op.layouts  # type: ignore[attr-defined]  # a transfer is a Boxing
+        op = self.graph.nodes[0].op
+        if not isinstance(op, Boxing):
+            return False
+        source, target = op.layouts
         return self.graph.ranks == tuple(sorted({*source.placement.ranks, *target.placement.ranks}))
 
     @cached_property
@@ -86,7 +95,7 @@ class Program:
 def _step(instruction: Instruction, registers: list[Any], transport: Transport) -> None:
     arguments = [registers[number] for number in instruction.inputs]
     try:
-        found = instruction.call(transport, *arguments) if instruction.is_transfer else instruction.call(*arguments)
+        found = instruction.call(transport, *arguments) if instruction.moves else instruction.call(*arguments)
     except FlowcoreError as error:
         error.add_note(f"in {instruction.node.op.name}, called at {instruction.node.where}")
         raise
@@ -112,19 +121,28 @@ def lower(graph: Graph, rank: int) -> Program:
             dead = tuple(
                 n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept
             )
-            instructions.append(Instruction(call, node.inputs, node.outputs, dead, isinstance(node.op, Boxing), node))
-    meets = any(
-        isinstance(node.op, Boxing) and node.op.plan(graph.values[node.outputs[0]].type).messages
+            moves = isinstance(node.op, Boxing | Region)
+            instructions.append(Instruction(call, node.inputs, node.outputs, dead, moves, node))
+    results = tuple(graph.values[number] for number in graph.outputs)
+    return Program(graph, results, graph.inputs, graph.outputs, tuple(instructions), _meets(graph))
+
+
+def _meets(graph: Graph) -> bool:
+    """Whether some bytes cross ranks."""
+    return any(
+        node.op.plan(graph.values[node.outputs[0]].type).messages > 0
+        if isinstance(node.op, Boxing)
+        else any(map(_meets, node.op.graphs))
         for node in graph.nodes
     )
-    results = tuple(graph.values[number] for number in graph.outputs)
-    return Program(graph, results, graph.inputs, graph.outputs, tuple(instructions), meets)
 
 
 def _call(graph: Graph, node: Node, rank: int) -> Call | None:
     """What `rank` calls for `node`; None where it takes no part."""
     if isinstance(node.op, Boxing):
         return _transfer(graph, node, node.op, rank)
+    if isinstance(node.op, Region):
+        return _region(graph, node, node.op, rank)
     placement = graph.values[node.outputs[0]].placement
     if rank not in placement:
         return None
@@ -133,6 +151,20 @@ def _call(graph: Graph, node: Node, rank: int) -> Call | None:
     def call(*blocks: Array) -> Any:
         found = kernel(*blocks)
         return found if isinstance(found, tuple | np.ndarray) else np.asarray(found)
+
+    return call
+
+
+def _region(graph: Graph, node: Node, op: Region, rank: int) -> Call | None:
+    values = [graph.values[number] for number in node.outputs]
+    if rank not in values[0].placement and not any(rank in body.ranks for body in op.graphs):
+        return None
+    programs = [lower(body, rank) for body in op.graphs]
+    shapes = [box_shape(v.layout.box(v.type.shape, rank)) if rank in v.placement else None for v in values]
+
+    def call(transport: Transport, *blocks: Array | None) -> Any:
+        found = op.run([partial(program.execute, transport) for program in programs], blocks, shapes)
+        return found[0] if len(found) == 1 else found
 
     return call
 

@@ -7,7 +7,8 @@
       return %2
     }
 
-In an annotated graph an argument also shows how it is read: `(%0:S0)`.
+In an annotated graph an argument also shows how it is read: `(%0:S0)`. The graphs among an operator's attributes
+follow its line, each under its name, four spaces further in.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flowcore.placement.layout import sbp_text
 from flowcore.placement.mesh import Placement, parse_placement
 from flowcore.placement.sbp import NdSbp, parse_nd_sbp
 
+INSIDE = "    "
 _SBP = r"(?:S\d+|B|P(?:\((?:sum|max|min)\))?|W\d+\([^()]*\))"
 _VALUE = re.compile(rf"%(\d+): (\w+)\[([\d,]*)\] (\w+):(\?|{_SBP}(?:,{_SBP})*)")
 _NODE = re.compile(r"  (%.*?) = (\w+(?:\{.*\})?)\(([^()]*(?:\([^()]*\)[^()]*)*)\)(?:  # (.*))?")
@@ -35,7 +37,11 @@ def write_graph(graph: Graph) -> str:
     lines = [f"mesh {name} = {placement}" for placement, name in meshes.items()]
     inputs = ", ".join(_value(graph, number, meshes) for number in graph.inputs)
     lines.append(f"graph({inputs}) {{")
-    lines.extend(_node(graph, node, meshes) for node in graph.nodes)
+    for node in graph.nodes:
+        lines.append(_node(graph, node, meshes))
+        for name in node.op.bodies:
+            lines.append(f"{INSIDE}{name}:")
+            lines.extend(INSIDE + line for line in write_graph(getattr(node.op, name)).splitlines())
     lines.append(f"  return {', '.join(f'%{number}' for number in graph.outputs)}")
     lines.append("}")
     return "\n".join(lines)
@@ -62,7 +68,7 @@ def parse_graph(text: str) -> Graph:
     inputs: list[int] = []
     nodes: list[Node] = []
     outputs: tuple[int, ...] = ()
-    for line in text.splitlines():
+    for line, inside in _nested(text):
         if line.startswith("mesh "):
             name, _, placement = line.removeprefix("mesh ").partition(" = ")
             meshes[name] = parse_placement(placement)
@@ -73,7 +79,7 @@ def parse_graph(text: str) -> Graph:
         elif line.startswith("  return"):
             outputs = tuple(int(number) for number in re.findall(r"%(\d+)", line))
         elif line.strip() not in ("", "}"):
-            nodes.append(_read_node(line, meshes, values))
+            nodes.append(_read_node(line, {name: parse_graph(body) for name, body in inside}, meshes, values))
     count = max(values, default=-1) + 1
     if set(values) != set(range(count)):
         raise GraphError("the value numbers of a graph's text must be 0, 1, 2, … without gaps")
@@ -93,7 +99,26 @@ def _read_values(text: str, meshes: Mapping[str, Placement], values: dict[int, V
     return found
 
 
-def _read_node(line: str, meshes: Mapping[str, Placement], values: dict[int, Value]) -> Node:
+def _nested(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Every line of a graph with the (name, text) of the graphs that follow it further in."""
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    for line in text.splitlines():
+        own = line.removeprefix(INSIDE)
+        if own == line or not found:
+            found.append((line, []))
+        elif own.endswith(":") and not own.startswith(" "):
+            found[-1][1].append((own[:-1], ""))
+        elif found[-1][1]:
+            name, body = found[-1][1].pop()
+            found[-1][1].append((name, body + own + "\n"))
+        else:
+            raise GraphError(f"cannot read {line.strip()!r}: a graph inside an operator begins with a line `name:`")
+    return found
+
+
+def _read_node(
+    line: str, bodies: Mapping[str, Graph], meshes: Mapping[str, Placement], values: dict[int, Value]
+) -> Node:
     match = _NODE.fullmatch(line)
     if match is None:
         raise GraphError(f"cannot read {line.strip()!r}: a node is `%n: type mesh:sbp = operator(arguments)`")
@@ -103,7 +128,7 @@ def _read_node(line: str, meshes: Mapping[str, Placement], values: dict[int, Val
     where, _, reason = (comment or "").partition("; ")
     reads = tuple(parse_nd_sbp(sbp) for _, sbp in pairs) if pairs and all(sbp for _, sbp in pairs) else None
     try:
-        operator = parse_op(op)
+        operator = parse_op(op, **bodies)
     except (SyntaxError, TypeError, ValueError) as error:
         raise GraphError(f"cannot read operator {op!r}: {error}; write attributes as {{name=literal}}") from None
     return Node(operator, tuple(int(number) for number, _ in pairs), tuple(outputs), where, reads, reason)

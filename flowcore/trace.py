@@ -197,10 +197,10 @@ def common_placement(values: Sequence[Value], op: Op, line: str) -> Placement | 
     placements = list(dict.fromkeys(value.placement for value in values))
     if len(placements) < 2:
         return placements[0] if placements else None
-    fixed = [p for p in placements if not all(_is_replica(v) for v in values if v.placement == p)] or placements[:1]
+    fixed = [p for p in placements if not all(is_replica(v) for v in values if v.placement == p)] or placements[:1]
     target = fixed[0]
     for value in values:
-        if value.placement != target and not (_is_replica(value) and set(target.ranks) <= set(value.placement.ranks)):
+        if value.placement != target and not (is_replica(value) and set(target.ranks) <= set(value.placement.ranks)):
             raise PlacementError(
                 f"{op.name} at {line} mixes tensors on {target} and {value.placement}: "
                 f"move one with to_global(placement=…)"
@@ -208,7 +208,7 @@ def common_placement(values: Sequence[Value], op: Op, line: str) -> Placement | 
     return target
 
 
-def _is_replica(value: Value) -> bool:
+def is_replica(value: Value) -> bool:
     return value.sbp is not None and value.layout.is_broadcast
 
 

@@ -8,6 +8,7 @@ from flowcore.graph import Graph, Node
 from flowcore.op import is_valid, nd_signatures
 from flowcore.placement.sbp import normalize
 from flowcore.placement.signature import Signature
+from flowcore.region import Region
 
 
 def verify(graph: Graph, physical: bool = False) -> Graph:
@@ -52,6 +53,11 @@ def _verify_node(graph: Graph, node: Node, name: str, defined: set[int]) -> None
 
 def _verify_layouts(graph: Graph, node: Node, name: str) -> None:
     if isinstance(node.op, Boxing | Relayout):
+        return
+    if isinstance(node.op, Region):
+        for body in node.op.graphs:
+            verify(body, physical=True)
+        node.op.verify([graph.values[n].layout for n in node.inputs], [graph.values[n].layout for n in node.outputs])
         return
     placements = {graph.values[number].placement for number in (*node.inputs, *node.outputs)}
     if len(placements) != 1:

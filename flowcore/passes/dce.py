@@ -1,8 +1,10 @@
-"""Dead code elimination: drops nodes whose results nothing reads."""
+"""Dead code elimination: drops nodes whose results nothing reads, and what gives dead results inside nodes."""
 
 from __future__ import annotations
 
-from flowcore.graph import Graph
+from dataclasses import replace
+
+from flowcore.graph import Graph, Node
 
 
 def dce(graph: Graph) -> Graph:
@@ -11,6 +13,16 @@ def dce(graph: Graph) -> Graph:
     kept = []
     for node in reversed(graph.nodes):
         if live.intersection(node.outputs):
-            kept.append(node)
-            live.update(node.inputs)
+            kept.append(_pruned(node, live))
+            live.update(kept[-1].inputs)
     return Graph(graph.values, graph.inputs, tuple(reversed(kept)), graph.outputs)
+
+
+def _pruned(node: Node, live: set[int]) -> Node:
+    found = node.op.pruned([number in live for number in node.outputs]) if node.op.bodies and not node.reads else None
+    if found is None:
+        return node
+    op, inputs, outputs = found
+    return replace(
+        node, op=op, inputs=tuple(node.inputs[i] for i in inputs), outputs=tuple(node.outputs[o] for o in outputs)
+    )

@@ -16,10 +16,11 @@ from flowcore.ops.gather import Take
 from flowcore.placement.layout import Shape
 from flowcore.placement.sbp import B, Partial, Split
 from flowcore.placement.signature import Signature
+from flowcore.region import Region
 from tests.rules.simulate import Run, inputs_of, judge, lay, random_of
 
-LAYOUT_OPERATORS = (Boxing, Relayout)
-"""They change layouts, which is what a signature forbids; the tests of boxing are theirs."""
+LAYOUT_OPERATORS = (Boxing, Relayout, Region)
+"""They change layouts, which is what a signature forbids; the tests of boxing and of loops are theirs."""
 NAMES = sorted(name for name, cls in OPS.items() if not issubclass(cls, LAYOUT_OPERATORS))
 MOST_CHOICES = 40
 """How many products of signatures are tried per sample and mesh."""
