@@ -196,9 +196,7 @@ def _holds_tensor(items: Sequence[Any]) -> bool:
     return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and _holds_tensor(item)) for item in items)
 
 
-def _as_tensor(
-    x: Tensor, dtype: Any, placement: Placement | None, sbp: SbpLike | None, copy: bool | None
-) -> Tensor:
+def _as_tensor(x: Tensor, dtype: Any, placement: Placement | None, sbp: SbpLike | None, copy: bool | None) -> Tensor:
     """`x` as asked for: itself if it is that already, unless a copy is wanted."""
     cast = x if dtype is None or as_dtype(dtype) == x.dtype else x.astype(dtype)
     moved = cast if placement is None and sbp is None else to_global(cast, placement, sbp)

@@ -66,11 +66,12 @@ class Graph:
     outputs: tuple[int, ...]
 
     def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.values, self.inputs, self.nodes, self.outputs))
+        # kept without `cached_property`, whose lock and that of the operators' hash would wait for each other
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = hash((self.values, self.inputs, self.nodes, self.outputs))
+            object.__setattr__(self, "_hash", found)
+        return int(found)
 
     def types(self, numbers: Iterable[int]) -> tuple[Type, ...]:
         """The types of the values with these numbers."""

@@ -181,4 +181,4 @@ def test_what_scan_refuses() -> None:
         fc.scan(lambda h, x: ((h, h), None), h, x)
     w = fc.asarray(W).requires_grad_()
     with pytest.raises(fc.TraceError, match="inside scan"):
-        fc.scan(lambda h, x: ((h @ w).sum().backward(), None), h, x)
+        fc.scan(lambda h, x: (h, (h @ w).sum().backward()), h, x)
