@@ -34,8 +34,10 @@ def draw(type: Type, how: str, random: Random) -> Array:
             value = random.integers(0, int(bound), type.shape)
         case "key", _:
             value = random.integers(0, 2**31, type.shape)
-        case "whole", _:
-            value = random.integers(-3, 4, type.shape)
+        case "small", _:
+            value = random.integers(0, 7, type.shape)
+        case "whole", kind:
+            value = random.integers(0 if kind == "u" else -3, 4, type.shape)
         case "definite", _:
             factor = draw(type, "normal", random)
             value = factor @ np.conj(np.swapaxes(factor, -1, -2)) + np.eye(type.shape[-1])
