@@ -63,8 +63,8 @@ class Case:
 def cases(name: str) -> Iterator[Case]:
     """On one rank everything; on several dtypes, expressions and layouts take turns."""
     _, layouts = PLACEMENTS[name]
-    for row, (number, shapes) in ((row, numbered) for row in ROWS for numbered in enumerate(row.shapes)):
-        dtypes = [dtype for kind in row.kinds for dtype in DTYPES[kind]]
+    for row, number in [(each, number) for each in ROWS for number in range(len(each.shapes))]:
+        shapes, dtypes = row.shapes[number], [dtype for kind in row.kinds for dtype in DTYPES[kind]]
         if name == "one rank":
             yield from (Case(row, call, shapes, dtype, "B") for dtype in dtypes for call in row.calls)
             continue
