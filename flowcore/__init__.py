@@ -4,6 +4,7 @@ from importlib import import_module
 
 from flowcore import _checkout as _checkout  # isort: skip
 from flowcore import data as data
+from flowcore import linalg as linalg
 from flowcore import nn as nn
 from flowcore import optim as optim
 from flowcore import random as random
@@ -38,6 +39,8 @@ from flowcore.ops.hyperbolic import *
 from flowcore.ops.indexing import *
 from flowcore.ops.join import *
 from flowcore.ops.like import *
+from flowcore.ops.matrix import *
+from flowcore.ops.products import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
 from flowcore.ops.scatter import *

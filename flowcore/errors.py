@@ -1,5 +1,7 @@
 """Every error a caller may catch; the text of each gives the value, the rule and the remedy."""
 
+import numpy as np
+
 from flowcore.comm.errors import CommError, DivergenceError, HangError
 from flowcore.placement.errors import FlowcoreError, PlacementError
 
@@ -14,6 +16,7 @@ __all__ = [
     "GraphError",
     "HangError",
     "IndexingError",
+    "LinAlgError",
     "MemoryLimitError",
     "PlacementError",
     "PlanError",
@@ -37,6 +40,10 @@ class DTypeError(FlowcoreError, TypeError):
 
 class CopyError(FlowcoreError, ValueError):
     """Data would have to be copied or moved, and the caller asked for none of it."""
+
+
+class LinAlgError(FlowcoreError, np.linalg.LinAlgError):
+    """A matrix has no such factor or inverse; also numpy's error of that name, and a ValueError."""
 
 
 class GraphError(FlowcoreError):

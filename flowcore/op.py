@@ -108,6 +108,8 @@ class Sample:
     the last dimension), "bool", "key"."""
     excluded: tuple[tuple[str, str], ...] = ()
     """Sound signatures that are deliberately not declared: (signature text, reason)."""
+    is_unique: bool = True
+    """Whether the result is one of a kind; if not (the phases of complex vectors), differences show no gradient."""
 
 
 @dataclass_transform(frozen_default=True)

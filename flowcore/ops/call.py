@@ -1,4 +1,4 @@
-"""`apply` for operators with one result, which is what all operators here have."""
+"""`apply` for operators with one result, and `apply_all` for those with several."""
 
 from __future__ import annotations
 
@@ -8,3 +8,4 @@ from flowcore import dispatch
 from flowcore.tensor import Tensor
 
 apply: Callable[..., Tensor] = dispatch.apply
+apply_all: Callable[..., tuple[Tensor, ...]] = dispatch.apply

@@ -74,14 +74,15 @@ def test_the_batched_operator_does_for_each_what_the_operator_does_for_one(sampl
                 each = [one.reshape((1,) * (ndim - one.ndim) + one.shape) for one in each]
             given.append(np.stack(each) if flag else each[0])
         with np.errstate(all="ignore"):
-            found = batched.kernel(*given)
+            found = as_tuple(batched.kernel(*given))
             one_by_one = [
-                op.kernel(*(draw[place] if flag else draws[0][place] for place, flag in enumerate(flags)))
+                as_tuple(op.kernel(*(draw[place] if flag else draws[0][place] for place, flag in enumerate(flags))))
                 for draw in draws
             ]
-        np.testing.assert_allclose(found, np.stack(one_by_one), rtol=1e-6, atol=1e-6)
+        for result, expected in zip(found, zip(*one_by_one, strict=True), strict=True):
+            np.testing.assert_allclose(result, np.stack(expected), rtol=1e-6, atol=1e-6)
         inferred = batched.infer(*(Type(array.shape, array.dtype) for array in given))
-        assert inferred == (Type(np.shape(found), np.asarray(found).dtype),)
+        assert inferred == tuple(Type(np.shape(result), np.asarray(result).dtype) for result in found)
 
 
 @pytest.mark.parametrize(
