@@ -94,3 +94,8 @@ def is_float(dtype: DType) -> bool:
 def complex_dtype(dtype: DType) -> DType:
     """The complex dtype whose parts hold numbers of the floating `dtype`."""
     return dtype if dtype.kind == "c" else complex128 if dtype == float64 else complex64
+
+
+def zero_of(dtype: DType) -> Any:
+    """What added to any number of `dtype` leaves it as it is: of floats -0.0, for -0.0 + 0.0 is 0.0."""
+    return dtype.type({"f": -0.0, "c": complex(-0.0, -0.0)}.get(dtype.kind, 0))

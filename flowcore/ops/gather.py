@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import DType, bool_, float64, int64
+from flowcore.dtypes import bool_, float64, int64, zero_of
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import OPS, Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
@@ -87,7 +87,7 @@ class Take(Op):
             return pick(table, places, self.axis, self.batch)
         places = places.astype(np.int64) - self.start
         held = (places >= 0) & (places < rows)
-        nothing = _nothing(table.dtype)
+        nothing = zero_of(table.dtype)
         if rows == 0:
             return np.full(self.infer(_type(table), _type(indices))[0].shape, nothing, table.dtype)
         picked = pick(table, np.where(held, places, 0), self.axis, self.batch)
@@ -121,11 +121,6 @@ class Take(Op):
 
         floats = tuple(sample(case, float64, "normal") for case in CASES)
         return (*floats, sample(CASES[0], int64, "normal"), sample(CASES[0], bool_, "bool"))
-
-
-def _nothing(dtype: DType) -> Any:
-    """What added to any number of `dtype` leaves it as it is; to a negative zero too."""
-    return dtype.type({"f": -0.0, "c": complex(-0.0, -0.0)}.get(dtype.kind, 0))
 
 
 def _type(array: Array) -> Type:

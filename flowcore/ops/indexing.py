@@ -98,7 +98,7 @@ def written(x: TensorLike, key: Any, value: TensorLike, /) -> Tensor:
     if read.is_whole(tensor.shape):
         return reshape(part, tensor.shape)
     starts, _, steps = zip(*read.spans, strict=True)
-    return apply(Overwrite(starts, lengths, steps, (0,) * tensor.ndim), tensor, reshape(part, lengths))
+    return apply(Overwrite(starts, lengths, steps), tensor, reshape(part, lengths))
 
 
 def _fit(value: Tensor, shape: Shape) -> Tensor:

@@ -78,6 +78,18 @@ def test_indices_are_tensors_that_may_be_split() -> None:
     fc.launch.run(program, ranks=3, transport="threads")
 
 
+def test_a_row_of_a_split_tensor_moves_alone() -> None:
+    def program() -> None:
+        x = fc.asarray(np.arange(1200.0).reshape(30, 40), sbp=fc.S(0))
+        row = fc.compile(lambda x: x[17].to_global(sbp=fc.B))
+        same(row(x), np.arange(1200.0).reshape(30, 40)[17], "row")
+        assert row.plan(x).bytes_moved <= 2 * 2 * 40 * 8
+        written = fc.compile(lambda x, v: fc.written(x, 17, v).to_global(sbp=fc.S(0)))
+        assert written.plan(x, fc.ones((40,), dtype="float64")).bytes_moved == 0
+
+    fc.launch.run(program, ranks=3, transport="threads")
+
+
 @pytest.mark.parametrize(
     ("key", "error"),
     [
