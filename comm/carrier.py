@@ -1,192 +1,221 @@
 """One rank's part in a route through shared memory: it shows its block, meets, copies and reduces.
 
-Whatever of its own a rank has shown to others it holds a lease on until all of them have finished (`arena`).
+Everything that does not depend on the call is prepared once per route: a `Flat` way knows the views of all inboxes; a
+`Slots` way keeps the views it made for slots at the same offsets, and slots are used again. Whatever of its own a rank
+has shown to others it holds a lease on until all of them have finished (`arena`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from flowcore.comm.arena import Arena, Lease, NoRoom, Slot
+from flowcore.comm.arena import Arena, Lease, NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.group import FULL, NOTHING, RESULT, RESULT_SLOT, SCRATCH, SOURCE, SOURCE_SLOT, Group
-from flowcore.comm.kernels import reduce_blocked
-from flowcore.comm.reduction import identity
+from flowcore.comm.kernels import reduce_fused
+from flowcore.comm.reduction import UFUNCS, identity
 from flowcore.comm.route import Read, Route
 from flowcore.comm.segment import Segment
 from flowcore.comm.transport import Array
 from flowcore.placement.layout import Shape
 
-VIEWS = 8192
+VIEWS = 64
+"""Sets of slots whose views a way keeps."""
 Agree = Callable[[Group, int], None]
 """Waits for a group, and raises where digests differ."""
+Work = list[tuple[Array, list[Array], list[tuple[int, Any]]]]
+"""Of each task: what it writes, what it reads, and (position, index) of what it reads from the private source."""
 
 
 class Carrier:
-    """What rank `rank` of the host keeps between transfers; `is_full`: it has found no memory for a slot."""
+    """The memory of one rank of a host; `is_full`: it has found no room for a slot."""
 
     def __init__(self, segment: Segment, rank: int) -> None:
         self.segment, self.arena = segment, Arena(segment, rank)
         self.is_full = False
-        self._views: dict[tuple[int, Shape, np.dtype[Any]], Array] = {}
 
-    def carry(
-        self, plan: BoxingPlan, route: Route, group: Group, block: Array | None, digest: int, agree: Agree
-    ) -> Array | None:
-        """The target block; NoRoom on every rank of the group, with nothing moved, where one has no memory."""
-        if route.flat is not None:
-            return self._flat(plan, route, group, block, digest, agree)
-        self.arena.sweep()
-        return _Transfer(self, plan, route, group, block).run(digest, agree)
+    def way(self, plan: BoxingPlan, route: Route, group: Group) -> Flat | Slots:
+        """How this rank follows `route` every time."""
+        return Slots(self, plan, route, group) if route.flat is None else Flat(self, plan, route, group)
 
     def view(self, offset: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
         """The array at `offset` of the segment; it holds no lease."""
-        key = offset, shape, dtype
-        found = self._views.get(key)
-        if found is None:
-            if len(self._views) >= VIEWS:
-                self._views.clear()
-            found = self._views[key] = np.ndarray(shape, dtype, self.segment.buffer, offset)
-        return found
+        return np.ndarray(shape, dtype, self.segment.buffer, offset)
 
-    def slot(self, size: int) -> Slot | None:
-        """A slot; None where there is no room."""
+    def slot(self, size: int) -> tuple[int, int]:
+        """(offset, counters) of a slot; FULL where there is no room."""
         try:
-            return self.arena.slot(size)
+            slot = self.arena.slot(size)
         except NoRoom:
             self.is_full = True
-            return None
+            return FULL, FULL
+        return slot.offset, slot.counters
 
-    def _flat(
-        self, plan: BoxingPlan, route: Route, group: Group, block: Array | None, digest: int, agree: Agree
-    ) -> Array | None:
-        """Every rank shows its small block, and takes all it needs by itself."""
+
+class Flat:
+    """Every rank shows its small block in its inbox, and takes all it needs from the others' by itself."""
+
+    def __init__(self, carrier: Carrier, plan: BoxingPlan, route: Route, group: Group) -> None:
         assert route.flat is not None
-        inboxes = group.inboxes[(group.meeting + 1) & 1]
-        if block is not None:
-            self.view(inboxes[group.index], block.shape, plan.dtype)[...] = block
-        group.post(digest)
-        agree(group, digest)
+        self.route, self.group, self.levels, self.dtype = route, group, plan.levels, plan.dtype
+        shape = route.sources[group.index]
+        self.held = shape
         place = route.places[group.index]
-        if place is None:
+        self.shape = None if place is None else place.shape
+        self.own: list[Array | None] = []
+        self.tasks: list[list[tuple[Any, list[Array]]]] = []
+        for inboxes in group.inboxes:
+            self.own.append(None if shape is None else carrier.view(inboxes[group.index], shape, plan.dtype))
+            views = [
+                None if held is None else carrier.view(inboxes[member], held, plan.dtype)
+                for member, held in enumerate(route.sources)
+            ]
+            self.tasks.append(
+                [(task.index, [_part(views, read, group.index) for read in task.terms]) for task in route.flat]
+            )
+        is_whole = len(route.flat) == 1 and not route.fills and route.flat[0].shape == self.shape != ()
+        self.simple = UFUNCS[plan.levels[0][1]] if is_whole and len(plan.levels) == 1 else None
+
+    def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
+        """The target block, read-only."""
+        group = self.group
+        parity = (group.meeting + 1) & 1
+        own = self.own[parity]
+        if own is not None:
+            own[...] = block
+        group.arrive(digest)
+        agree(group, digest)
+        if self.shape is None:
             return None
-        out = np.empty(place.shape, plan.dtype)
-        for index, op in route.fills:
-            out[index] = identity(op, plan.dtype)
-        for task in route.flat:
-            terms = []
-            for read in task.terms:
-                shape = route.sources[read.member]
-                given = block if read.member < 0 else self.view(inboxes[read.member], shape or (), plan.dtype)
-                assert given is not None
-                terms.append(given[read.index])
-            reduce_blocked(terms, plan.levels, out[task.index])
-        out.flags.writeable = False
+        tasks = self.tasks[parity]
+        if self.simple is not None:
+            terms = tasks[0][1]
+            with np.errstate(all="ignore"):
+                out: Array = self.simple(terms[0], terms[1])
+                for term in terms[2:]:
+                    self.simple(out, term, out=out)
+        else:
+            out = np.empty(self.shape, self.dtype)
+            for index, op in self.route.fills:
+                out[index] = identity(op, self.dtype)
+            for index, terms in tasks:
+                reduce_fused(terms, self.levels, out[index])
+        out.setflags(write=False)
         return out
 
 
-class _Transfer:
-    """One transfer of one rank."""
+class Slots:
+    """Blocks are read where they are, or in a slot where their owner copies them once; results are in slots."""
 
-    def __init__(self, carrier: Carrier, plan: BoxingPlan, route: Route, group: Group, block: Array | None) -> None:
-        self.carrier, self.arena = carrier, carrier.arena
-        self.plan, self.route, self.group, self.block = plan, route, group, block
+    def __init__(self, carrier: Carrier, plan: BoxingPlan, route: Route, group: Group) -> None:
+        self.carrier, self.arena, self.plan, self.route, self.group = carrier, carrier.arena, plan, route, group
+        self.held = route.sources[group.index]
         self.place = route.places[group.index]
-        self.held: list[Lease] = []
-        self.sources: Sequence[int] = ()
-        self.results: Sequence[int] = ()
-        self.scratches: Sequence[int] = ()
+        self.views: dict[tuple[int, ...], list[Work]] = {}
+        self.is_leader = self.place is not None and self.place.leader == group.index and self.place.size > 0
 
-    def run(self, digest: int, agree: Agree) -> Array | None:
-        """Post what others may read, meet, do the tasks of every phase, and finish."""
+    def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
+        """The target block, read-only; NoRoom on every rank of the group, with nothing moved, where one has no memory.
+
+        Post what others may read, meet, do the tasks of every phase, and finish.
+        """
         group, route, place = self.group, self.route, self.place
-        source, source_slot, is_shared = self._source()
-        may_adopt = is_shared and bool(route.adopted)
-        result, result_slot = self._result() if not may_adopt else (NOTHING, NOTHING)
-        scratch = self._make(route.scratch)[0] if route.scratch else NOTHING
+        if self.arena.gone:
+            self.arena.sweep()
+        held: list[Lease] = []
+        source, source_slot, is_shared = self._source(block, held)
+        result = result_slot = scratch = NOTHING
+        if self.is_leader and not (is_shared and route.adopted):
+            result, result_slot = self._make(self.place.size, held)  # type: ignore[union-attr]  # a leader has one
+        if route.scratch:
+            scratch, _ = self._make(route.scratch, held)
         group.post(digest, source, source_slot, result, result_slot, scratch)
-        for lease in self.held:
-            lease.show(group)
+        for lease in held:
+            lease.shown[group] = group.meeting
         agree(group, digest)
-        self.sources, self.results, self.scratches = self._told(SOURCE), self._told(RESULT), self._told(SCRATCH)
-        slots = self._told(RESULT_SLOT)
-        self._check_room()
-        start, counters = self._adopted()
-        is_adopted = start != NOTHING
-        if route.adopted and not is_adopted and self.results[route.leader] == NOTHING:
-            group.post(0, NOTHING, NOTHING, *self._result())
-            group.wait()
-            self.results, slots = self._told(RESULT), self._told(RESULT_SLOT)
-            self._check_room()
+        told = group.told(SOURCE, RESULT, SCRATCH)
+        self._check_room(told)
+        start, counters = self._adopted() if route.adopted else (NOTHING, NOTHING)
+        if start != NOTHING:
+            out = None if place is None else self._block(start + place.start, counters, place.shape)
+            group.finish()
+            return out
+        slots, count = group.told(RESULT_SLOT), group.size
+        if route.adopted and told[count + route.leader] == NOTHING and self.is_needed:
+            told, slots = self._late(told, held)
         out = None
         if place is not None:
-            if not is_adopted:
-                start, counters = self.results[place.leader], slots[place.leader]
-            out = self._block(start + place.start, counters, place.shape)
-        if not is_adopted:
-            self._work(out)
+            out = self._block(told[count + place.leader] + place.start, slots[place.leader], place.shape)
+        self._work(tuple(told), block, out)
         group.finish()
-        if out is not None:
-            out.flags.writeable = False
         return out
 
-    def _source(self) -> tuple[int, int, bool]:
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a target block that is not empty, on any rank of the host."""
+        return any(place is not None and place.size for place in self.route.places)
+
+    def _late(self, told: list[int], held: list[Lease]) -> tuple[list[int], list[int]]:
+        """A second meeting, for the leader expected that the slot would be adopted, and makes it only now."""
+        group, count = self.group, self.group.size
+        result = self._make(self.place.size, held) if self.is_leader and self.place else (NOTHING, NOTHING)
+        group.post(0, NOTHING, NOTHING, *result)
+        for lease in held:
+            lease.shown[group] = group.meeting
+        group.wait()
+        told = [*told[:count], *group.told(RESULT), *told[2 * count :]]
+        self._check_room(told)
+        return told, group.told(RESULT_SLOT)
+
+    def _source(self, block: Array | None, held: list[Lease]) -> tuple[int, int, bool]:
         """(offset, counters) of the source block in the segment, and whether it was there before."""
-        block = self.block
         if block is None or not block.size:
             return NOTHING, NOTHING, False
         lease = lease_of(block)
         if lease is not None and block.flags.c_contiguous:
-            self.held.append(lease)
+            held.append(lease)
             address: int = block.__array_interface__["data"][0]
             return address - self.arena.segment.address, lease.counters, True
         if not self.route.shown:
             return NOTHING, NOTHING, False
-        offset, counters = self._make(block.nbytes)
+        offset, counters = self._make(block.nbytes, held)
         if offset >= 0:
             into = self.carrier.view(offset, block.shape, block.dtype)
             for index in self.route.shown:
                 into[index] = block[index]
         return offset, counters, False
 
-    def _result(self) -> tuple[int, int]:
-        """(offset, counters) of the slot for target blocks that this rank is to make."""
-        if self.place is None or self.place.leader != self.group.index or not self.place.size:
-            return NOTHING, NOTHING
-        return self._make(self.place.size)
-
-    def _make(self, size: int) -> tuple[int, int]:
+    def _make(self, size: int, held: list[Lease]) -> tuple[int, int]:
         """(offset, counters) of a slot, on which this rank holds a lease until the others have finished."""
-        slot = self.carrier.slot(size)
-        if slot is None:
-            return FULL, FULL
-        lease = self.arena.lease(slot.counters, slot.offset, size)
-        self.held.append(lease)
-        if self.group.meeting:
-            lease.show(self.group)
-        return slot.offset, slot.counters
+        offset, counters = self.carrier.slot(size)
+        if offset >= 0:
+            held.append(self.arena.lease(counters, offset, size))
+        return offset, counters
 
-    def _told(self, word: int) -> list[int]:
-        """What every member wrote into `word` of its line."""
-        words = self.group.words
-        return [words[line + word] for line in self.group.current]
-
-    def _check_room(self) -> None:
-        if FULL in self.sources or FULL in self.results or FULL in self.scratches:
+    def _check_room(self, told: list[int]) -> None:
+        if FULL in told:
             self.group.finish()
             raise NoRoom
 
     def _adopted(self) -> tuple[int, int]:
         """(offset, counters) of the slot that the sources form already; NOTHING where they do not."""
-        slots = self._told(SOURCE_SLOT)
-        found = {(self.sources[member] - begin, slots[member]) for member, begin in self.route.adopted}
-        if len(found) != 1 or any(self.sources[member] == NOTHING for member, _ in self.route.adopted):
-            return NOTHING, NOTHING
-        return found.pop()
+        words, lines = self.group.words, self.group.current
+        found: tuple[int, int] | None = None
+        for member, begin in self.route.adopted:
+            line = lines[member]
+            offset = words[line + SOURCE]
+            if offset == NOTHING:
+                return NOTHING, NOTHING
+            here = offset - begin, words[line + SOURCE_SLOT]
+            if found is None:
+                found = here
+            elif found != here:
+                return NOTHING, NOTHING
+        return found or (NOTHING, NOTHING)
 
     def _block(self, offset: int, counters: int, shape: Shape) -> Array:
         dtype = self.plan.dtype
@@ -194,44 +223,73 @@ class _Transfer:
         if not size:
             return np.empty(shape, dtype)
         lease = self.arena.lease(counters, offset, size)
-        lease.show(self.group)
-        return np.ndarray(shape, dtype, lease)  # type: ignore[arg-type]  # the stubs miss that ctypes give buffers
+        lease.shown[self.group] = self.group.meeting
+        out: Array = np.ndarray(shape, dtype, lease)  # type: ignore[arg-type]  # the stubs miss that ctypes give buffers
+        out.setflags(write=False)
+        return out
 
-    def _work(self, out: Array | None) -> None:
+    def _work(self, told: tuple[int, ...], block: Array | None, out: Array | None) -> None:
         """The tasks of every phase, with meetings between them."""
-        group, route, plan = self.group, self.route, self.plan
-        for index, op in route.fills:
-            assert out is not None
-            out[index] = identity(op, plan.dtype)
-        for number, tasks in enumerate(route.phases):
+        group = self.group
+        key = (*told, -1 if out is None else 0)
+        phases = self.views.get(key)
+        if phases is None:
+            if len(self.views) >= VIEWS:
+                self.views.clear()
+            phases = self.views[key] = self._prepared(told)
+        if self.route.fills:
+            into = self._target(told, group.index)
+            for index, op in self.route.fills:
+                into[index] = identity(op, self.plan.dtype)
+        levels = self.plan.levels
+        for number, tasks in enumerate(phases):
             if number:
                 group.step()
                 group.wait()
-            for task in tasks:
-                if not task.index:
-                    into = self.carrier.view(self.scratches[group.index] + task.start, task.shape, plan.dtype)
-                else:
-                    assert out is not None
-                    into = out[task.index]
-                reduce_blocked([self._read(read) for read in task.terms], plan.levels, into)
-        if route.ends_with_meeting:
+            for into, terms, private in tasks:
+                for position, index in private:
+                    terms[position] = block[index]  # type: ignore[index]  # who reads its own block has one
+                reduce_fused(terms, levels, into)
+                for position, _ in private:
+                    terms[position] = into
+        if self.route.ends_with_meeting:
             group.step()
             group.wait()
 
-    def _read(self, read: Read) -> Array:
-        view, dtype = self.carrier.view, self.plan.dtype
-        if read.member < 0:
-            given = self.block
-        elif read.block == "scratch":
-            return view(self.scratches[read.member] + read.start, read.shape, dtype)
-        elif read.block == "source":
-            given = view(self.sources[read.member], self.route.sources[read.member] or (), dtype)
-        else:
-            place = self.route.places[read.member]
-            assert place is not None
-            given = view(self.results[place.leader] + place.start, place.shape, dtype)
-        assert given is not None
-        return given[read.index]
+    def _prepared(self, told: tuple[int, ...]) -> list[Work]:
+        """The views of all tasks, for blocks at the offsets `told`."""
+        scratch = told[2 * self.group.size + self.group.index]
+        phases = []
+        for tasks in self.route.phases:
+            work: Work = []
+            for task in tasks:
+                if task.index:
+                    into = self._target(told, self.group.index)[task.index]
+                else:
+                    into = self.carrier.view(scratch + task.start, task.shape, self.plan.dtype)
+                private = [(at, read.index) for at, read in enumerate(task.terms) if read.member < 0]
+                terms = [into if read.member < 0 else self._read(told, read) for read in task.terms]
+                work.append((into, terms, private))
+            phases.append(work)
+        return phases
+
+    def _target(self, told: tuple[int, ...], member: int) -> Array:
+        """The target block of `member`, to write or to read."""
+        place = self.route.places[member]
+        assert place is not None
+        if not place.size:
+            return np.empty(place.shape, self.plan.dtype)
+        return self.carrier.view(told[self.group.size + place.leader] + place.start, place.shape, self.plan.dtype)
+
+    def _read(self, told: tuple[int, ...], read: Read) -> Array:
+        view, dtype, count = self.carrier.view, self.plan.dtype, self.group.size
+        match read.block:
+            case "scratch":
+                return view(told[2 * count + read.member] + read.start, read.shape, dtype)
+            case "source":
+                return view(told[read.member], self.route.sources[read.member] or (), dtype)[read.index]
+            case "result":
+                return self._target(told, read.member)[read.index]
 
 
 def lease_of(block: Array) -> Lease | None:
@@ -240,3 +298,9 @@ def lease_of(block: Array) -> Lease | None:
     if type(base) is np.ndarray:
         base = base.base
     return base if isinstance(base, Lease) else None
+
+
+def _part(views: list[Array | None], read: Read, own: int) -> Array:
+    view = views[own if read.member < 0 else read.member]
+    assert view is not None
+    return view[read.index]

@@ -75,6 +75,18 @@ class Group:
         words[at + RESULT], words[at + RESULT_SLOT], words[at + SCRATCH] = result, result_slot, scratch
         words[at + EPOCH] = self.meeting
 
+    def arrive(self, digest: int) -> None:
+        """Come to the next meeting with a digest alone."""
+        self.meeting += 1
+        at = self.lines[self.meeting & 1][self.index]
+        self.words[at + DIGEST] = digest
+        self.words[at + EPOCH] = self.meeting
+
+    def told(self, *which: int) -> list[int]:
+        """What every rank wrote into these words of its line, word by word."""
+        words, lines = self.words, self.lines[self.meeting & 1]
+        return [words[line + word] for word in which for line in lines]
+
     def step(self) -> None:
         """Come to the next meeting with nothing to say."""
         self.meeting += 1
@@ -105,7 +117,7 @@ class Group:
     def agree(self, digest: int) -> bool:
         """Whether all came to this meeting with `digest`."""
         words = self.words
-        return all(words[at + DIGEST] == digest for at in self.current)
+        return all(words[line + DIGEST] == digest for line in self.lines[self.meeting & 1])
 
     def finish(self) -> None:
         """Say that this rank will read nothing any more of what was shown at meetings so far."""

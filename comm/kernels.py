@@ -1,8 +1,14 @@
-"""Terms reduced into an array in one pass over memory: piece by piece, so that partial sums stay in the cache."""
+"""Terms reduced into an array in one pass over memory, with equal results whatever does it.
+
+Sums of floats are compiled where numba is installed (`compiled`), which is loaded when a reduction gains by it: numpy
+adds two terms as fast. Everything else is done by numpy, piece by piece, so that partial sums stay in the cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,13 +18,37 @@ from flowcore.comm.reduction import Levels, reduce_terms
 Array = np.ndarray[Any, Any]
 PIECE = 128 << 10
 """Bytes of the result that are reduced at a time."""
+LARGE = 64 << 10
+"""Bytes of a result of three terms or more for which numba is loaded."""
 
 
-def reduce_blocked(terms: Sequence[Array], levels: Levels, out: Array) -> None:
-    """As `reduce_terms`, bit for bit; one term is copied."""
+def reduce_fused(terms: Sequence[Array], levels: Levels, out: Array) -> None:
+    """As `reduce_terms`, bit for bit; one term is copied. `out` overlaps no term."""
     if len(terms) == 1:
         np.copyto(out, terms[0])
         return
+    if len(terms) > 2 and out.nbytes >= LARGE and out.dtype.char in "fd" and len(levels) == 1 and levels[0][1] == "sum":
+        add = _compiled_sum()
+        if add is not None and add(terms, out):
+            return
+    if out.dtype.kind in "iub":
+        _by_pieces(terms, levels, out)
+    else:
+        with np.errstate(all="ignore"):
+            _by_pieces(terms, levels, out)
+
+
+@cache
+def _compiled_sum() -> Callable[[Sequence[Array], Array], bool] | None:
+    """`compiled.sum_into`; None where numba is not installed."""
+    if find_spec("numba") is None:
+        return None
+    from flowcore.comm.compiled import sum_into  # late: importing numba costs more than most reductions
+
+    return sum_into
+
+
+def _by_pieces(terms: Sequence[Array], levels: Levels, out: Array) -> None:
     if len(terms) <= 2 or out.nbytes <= PIECE:
         reduce_terms(terms, levels, out)
         return

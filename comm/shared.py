@@ -15,16 +15,17 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from flowcore.comm.arena import NoRoom
 from flowcore.comm.boxing import BoxingPlan
-from flowcore.comm.carrier import Carrier
+from flowcore.comm.carrier import Carrier, Flat, Slots
 from flowcore.comm.errors import CommError
 from flowcore.comm.execute import exchanged
 from flowcore.comm.group import SMALL, Group, lines_of
 from flowcore.comm.mpi import BARRIER, MpiTransport
-from flowcore.comm.route import Route, route_of
+from flowcore.comm.route import route_of
 from flowcore.comm.segment import Segment
 from flowcore.comm.transport import Array, Log, Meeting, Transport
 from flowcore.comm.waiting import TAIL, Waiting, first_difference, ranks_text
@@ -32,7 +33,7 @@ from flowcore.comm.walk import check_block
 
 POLLS = 64
 """Polls of a long wait between two looks at whether the peers live."""
-ROUTES = 8192
+WAYS = 8192
 
 
 def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = SMALL) -> Transport:
@@ -101,8 +102,8 @@ class SharedTransport:
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
         self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and carrier}
         self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 500
-        self._groups: dict[tuple[int, ...], Group] = {}
-        self._routes: dict[BoxingPlan, Route | None] = {}
+        self._groups: dict[tuple[int, ...], Group | None] = {}
+        self._ways: dict[BoxingPlan, Flat | Slots | None] = {}
         self._warned = False
         self._log: Log = _transfer
         if carrier is not None:
@@ -111,30 +112,38 @@ class SharedTransport:
     def carry(self, plan: BoxingPlan, block: Array | None, meeting: Meeting | None = None) -> Array | None:
         """The target block of this rank; None where it has none. `meeting`: what the ranks of `plan` meet on first."""
         try:
-            route = self._routes[plan]
+            way = self._ways[plan]
         except KeyError:
-            if len(self._routes) >= ROUTES:
-                self._routes.clear()
-            route = None if self._carrier is None else route_of(plan, self.rank, self.hosts, self.small)
-            self._routes[plan] = route
-        if route is None:
+            way = self._way(plan)
+        if way is None:
             if meeting is not None:
                 self.meet(*meeting)
             return exchanged(plan, self.inner, block)
-        assert self._carrier is not None
-        block = check_block(plan, self.rank, block)
+        if way.held is None or block is None or block.shape != way.held or block.dtype != plan.dtype:
+            block = check_block(plan, self.rank, block)
         digest, self._log = 0, _transfer
         if meeting is not None:
-            if meeting[0] == route.ranks:
+            if meeting[0] == way.group.ranks:
                 _, digest, self._log = meeting
             else:
                 self.meet(*meeting)
-        group = self._group(route.ranks)
         try:
-            return self._carrier.carry(plan, route, group, block, digest, self._agree)
+            return way.carry(block, digest, self._agree)
         except NoRoom:
             self._warn()
             return exchanged(plan, self.inner, block)
+
+    def _way(self, plan: BoxingPlan) -> Flat | Slots | None:
+        """How this rank takes part in `plan` through shared memory; None where it goes over MPI."""
+        if len(self._ways) >= WAYS:
+            self._ways.clear()
+        route = None if self._carrier is None else route_of(plan, self.rank, self.hosts, self.small)
+        group = None if route is None else self._group(route.ranks)
+        if route is None or group is None or self._carrier is None:
+            self._ways[plan] = None
+        else:
+            self._ways[plan] = self._carrier.way(plan, route, group)
+        return self._ways[plan]
 
     def _warn(self) -> None:
         if not self._warned and self._carrier is not None and self._carrier.is_full:
@@ -156,7 +165,7 @@ class SharedTransport:
                 self._group(ranks)
             return
         self._log = log
-        group.post(digest)
+        group.arrive(digest)
         self._agree(group, digest)
 
     def barrier(self, ranks: tuple[int, ...]) -> None:
@@ -189,15 +198,19 @@ class SharedTransport:
 
     # meeting
 
-    def _group(self, ranks: tuple[int, ...]) -> Group:
-        """The group of `ranks`, all of this host; made with a message to each of them."""
-        group = self._groups.get(ranks)
-        if group is None:
-            assert self._carrier is not None
-            own = self._carrier.arena.lines(lines_of(len(ranks))) if self.rank == ranks[0] else 0
-            at = self.inner.gather_objects(ranks, own)[0]
-            words = self._carrier.segment.words
-            group = self._groups[ranks] = Group(ranks, self.rank, words, at, self._wait_long, self._spins)
+    def _group(self, ranks: tuple[int, ...]) -> Group | None:
+        """The group of `ranks`, all of this host; made with a message to each of them. None: there is no memory."""
+        if ranks in self._groups:
+            return self._groups[ranks]
+        assert self._carrier is not None
+        at = -1
+        if self.rank == ranks[0]:
+            with suppress(NoRoom):
+                at = self._carrier.arena.lines(lines_of(len(ranks)))
+        at = self.inner.gather_objects(ranks, at)[0]
+        words = self._carrier.segment.words
+        group = None if at < 0 else Group(ranks, self.rank, words, at, self._wait_long, self._spins)
+        self._groups[ranks] = group
         return group
 
     def _agree(self, group: Group, digest: int) -> None:

@@ -7,6 +7,7 @@ kept by operator and input values, so that the second time costs a look-up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -245,6 +246,24 @@ def to_global(
     x: Tensor, placement: Placement | None = None, sbp: SbpLike | None = None, grad_sbp: SbpLike | None = None
 ) -> Tensor:
     """`x` on `placement`, laid out as `sbp`; see `Tensor.to_global`."""
+    world = current()
+    if world.trace is not None or x.trace is not None:
+        op = _relayout(x, placement, sbp, grad_sbp)
+    else:
+        key = x._value, placement, sbp, grad_sbp
+        try:
+            op = world.relayouts[key]
+        except (KeyError, TypeError):  # an sbp may be a dict, which cannot be a key
+            op = _relayout(x, placement, sbp, grad_sbp)
+            with suppress(TypeError):
+                world.relayouts[key] = op
+    return x if op is None else apply(op, x)
+
+
+def _relayout(
+    x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None
+) -> Relayout | None:
+    """The operator that `to_global` applies; None where there is nothing to change."""
     target = x.placement if placement is None else placement
     current().check(target)
     wanted = _wanted_sbp(x, target, sbp)
@@ -254,9 +273,8 @@ def to_global(
     elif x.value.sbp is not None:
         back = sbp_text(tuple(B if isinstance(part, Partial) else part for part in x.sbp))
     if target == x.placement and wanted == x.value.sbp and grad_sbp is None and x.trace is None:
-        return x
-    op = Relayout(str(target), sbp_text(wanted), str(x.placement), back)
-    return apply(op, x)  # type: ignore[no-any-return]
+        return None
+    return Relayout(str(target), sbp_text(wanted), str(x.placement), back)
 
 
 def _wanted_sbp(x: Tensor, target: Placement, sbp: SbpLike | None) -> NdSbp:

@@ -68,6 +68,7 @@ class World:
         self.trace: Trace | None = None
         self.is_grad_enabled = True
         self.programs: dict[Any, Any] = {}
+        self.relayouts: dict[Any, Any] = {}
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.store: dict[str, Any] = {}
         self.sequence = 0

@@ -45,7 +45,7 @@ class Host:
         def carry(rank: int) -> Any:
             route = routes[rank]
             assert route is not None
-            return self.carriers[rank].carry(plan, route, groups[rank], blocks.get(rank), 7, agree)
+            return self.carriers[rank].way(plan, route, groups[rank]).carry(blocks.get(rank), 7, agree)
 
         results = on_threads(plan.ranks, carry)
         return {rank: block for rank, block in results.items() if block is not None}
