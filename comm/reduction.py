@@ -27,7 +27,8 @@ UFUNCS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 def identity(op: str, dtype: np.dtype[Any]) -> Any:
     """The element that leaves every other unchanged under `op`."""
     if op == "sum":
-        return dtype.type(0)
+        # -0.0 leaves the sign of every zero as it is; 0.0 would make 0.0 of -0.0
+        return -np.zeros((), dtype)[()] if dtype.kind in "fc" else dtype.type(0)
     if dtype.kind == "b":
         return op == "min"
     if dtype.kind in "iu":

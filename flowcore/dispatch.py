@@ -211,7 +211,7 @@ def _as_tensor(x: Tensor, dtype: Any, placement: Placement | None, sbp: SbpLike 
 def to_numpy(x: Any, dtype: Any) -> Array:
     """`x` as a numpy array of a supported dtype (of `dtype` unless None)."""
     wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(x, np.ndarray | np.generic | memoryview) or hasattr(x, "__array__"):
+    if hasattr(x, "__array__") or _is_buffer(x):
         array = np.asarray(x)
     else:
         try:
@@ -227,6 +227,15 @@ def to_numpy(x: Any, dtype: Any) -> Array:
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"an array of dtype {array.dtype} is no tensor: use numbers or booleans")
     return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
+
+
+def _is_buffer(x: Any) -> bool:
+    """Whether `x` gives its memory and the dtype of what is there, as `array.array` does."""
+    try:
+        memoryview(x)
+    except TypeError:
+        return False
+    return not isinstance(x, bytes)
 
 
 def _block_of(array: Array, layout: Layout, rank: int, copy: bool) -> Array | None:

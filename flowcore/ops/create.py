@@ -10,6 +10,7 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
+from flowcore.comm.reduction import identity
 from flowcore.dispatch import asarray, from_shape, held, located
 from flowcore.dtypes import DType, as_dtype, complex64, float32, int64, scalar_dtype
 from flowcore.errors import ShapeError
@@ -28,7 +29,7 @@ __all__ = ["arange", "empty", "eye", "full", "linspace", "ones", "zeros"]
 
 @operator
 class Full(Op):
-    """`value` everywhere; of a partial one the first term is `value`, the others are 0."""
+    """`value` everywhere; of a partial one the first term is `value`, the others leave it as it is."""
 
     shape: tuple[int, ...]
     value: bool | int | float | complex
@@ -56,7 +57,7 @@ class Full(Op):
         (block,) = outputs
         if block.first:
             return self if block.local == self.shape else replace(self, shape=block.local)
-        return Full(block.local, 0, self.dtype)
+        return Full(block.local, identity("sum", self.made).item(), self.dtype)
 
     def kernel(self) -> Any:
         return np.full(self.shape, self.value, self.made)

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowcore.dtypes import DType, bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
-from flowcore.op import Op, Sample, Type
+from flowcore.op import MAX_DIMENSIONS, Op, Sample, Type
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor
@@ -31,6 +31,8 @@ SHAPES: dict[int, tuple[tuple[Shape, ...], ...]] = {
 def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
     """The shape to which `shapes` broadcast against each other; ShapeError where they do not."""
     first = shapes[0]
+    if any(len(shape) > MAX_DIMENSIONS for shape in shapes):
+        raise ShapeError(f"{name} of {max(map(len, shapes))} dimensions: there can be {MAX_DIMENSIONS}; reshape it")
     if all(shape == first for shape in shapes):
         return first
     try:
