@@ -56,7 +56,6 @@ class RankPlan:
 class BoxingPlan:
     """A change of layout as steps, with its exact traffic. Bytes and messages count between different ranks only.
 
-    `bound`: bytes no plan can undercut (without partial axes; with them, the least of reduce-then-send plans).
     `flops`: reductions of one element, over all ranks. `sent`, `received`: bytes per rank.
     """
 
@@ -69,7 +68,6 @@ class BoxingPlan:
     steps: tuple[Step, ...]
     parts: Parts
     bytes_moved: int
-    bound: int
     flops: int
     sent: dict[int, int]
     received: dict[int, int]
@@ -84,6 +82,11 @@ class BoxingPlan:
             steps = tuple(step.for_rank(rank) for step in self.steps)
             plan = self._ranks[rank] = RankPlan(held, needed, _fills(self, rank), steps)
         return plan
+
+    @cached_property
+    def bound(self) -> int:
+        """Bytes no plan can undercut (without partial axes; with them, the least of reduce-then-send plans)."""
+        return received_bytes(self.shape, self.dtype.itemsize, self.source, self.target)
 
     @cached_property
     def messages(self) -> int:
@@ -139,8 +142,8 @@ def _make(
     sent, received = _totals(phases, dtype.itemsize, world)
     return BoxingPlan(
         shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels,
-        in_rounds(phases, levels, dtype.itemsize, world), parts, int(received.sum()),
-        received_bytes(shape, dtype.itemsize, source, target), int(parts.size.sum()) * (terms - 1),
+        in_rounds(phases, levels, dtype.itemsize, world, int((sent + received).max())), parts, int(received.sum()),
+        int(parts.size.sum()) * (terms - 1),
         {rank: int(sent[rank]) for rank in ranks}, {rank: int(received[rank]) for rank in ranks},
     )  # fmt: skip
 
@@ -156,8 +159,9 @@ def _move_from_holders(parts: Parts, hosts: Integers) -> Step:
     held = source.group_of[needers] == parts.group[:, None]
     index = np.repeat(np.arange(len(parts.size)), needers.shape[1])
     needers, held, group = needers.reshape(-1), held.reshape(-1), parts.group[index]
-    load = np.where(held, 0, parts.size[index])
-    givers = np.where(held, needers, share_holders(source.ranks[:, 0], group, load, needers, hosts))
+    holders = source.ranks[:, 0]
+    load = np.where(held, 0, parts.size[index]) if holders.shape[1] > 1 else held
+    givers = np.where(held, needers, share_holders(holders, group, load, needers, hosts))
     return Step("move", "source", parts, givers, needers, index)
 
 

@@ -28,7 +28,7 @@ from flowcore.comm.views import refined, views
 from flowcore.placement.layout import Layout, Shape, block, box_size
 from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
-from flowcore.placement.sbp import SBP, B, Broadcast, Partial, Split, Window
+from flowcore.placement.sbp import SBP, Split, Window
 
 BUDGET = 1 << 15
 """Plans that a search may price, times ranks: it then ends with the best path found so far."""
@@ -152,9 +152,9 @@ class _Search:
             heappush(queue, (0.0, 0, str(layout), layout, ()))
         while queue:
             cost, count, _, here, legs = heappop(queue)
-            if cost > reached[here] or cost + self.machine.step >= best * reach:
+            if cost > reached[here] or cost >= best * reach:
                 continue
-            for there in dict.fromkeys(self._neighbours(here)):
+            for there in self._neighbours(here):
                 if not legs and there in self.ends:
                     continue  # that is the direct path
                 if there not in self.ends and _largest(self.shape, there) > self.room:
@@ -179,27 +179,23 @@ class _Search:
         return seconds(leg, self.machine), leg
 
     def _neighbours(self, here: Layout) -> Iterator[Layout]:
-        """The target, as seen on this mesh; layouts that differ on one axis; whole splits on the target's ranks."""
-        same_mesh = (end for end in self.ends if end.placement == here.placement)
-        yield next(same_mesh, self.target)
-        for axis, part in enumerate(here.sbp):
-            for other in self._changes(part):
-                yield Layout(here.placement, (*here.sbp[:axis], other, *here.sbp[axis + 1 :]))
-        if set(here.placement.ranks) != set(self.target.placement.ranks) and not here.is_partial:
-            for placement in self._meshes(self.target.placement):
-                for d in self.dimensions:
-                    yield Layout(placement, (Split(d),) * placement.ndim)
+        """Layouts that differ on one axis, as the target seen on this mesh is or so that more is split.
 
-    def _changes(self, part: SBP) -> list[SBP]:
-        """What an axis may become on the way: terms are reduced, values are cut, moved or gathered."""
-        splits: list[SBP] = [Split(d) for d in self.dimensions if Split(d) != part]
-        match part:
-            case Partial() | Split():
-                return [*splits, B]
-            case Broadcast():
-                return splits
-            case Window():
-                return []
+        Where the target is not seen on this mesh: the target itself, and whole splits on its ranks.
+        """
+        end = next((end for end in sorted(self.ends, key=str) if end.placement == here.placement), None)
+        for axis, part in enumerate(here.sbp):
+            # terms are reduced to slices, copies are cut; slices are kept until the target gathers or moves them
+            splits: list[SBP] = [] if isinstance(part, Split | Window) else [Split(d) for d in self.dimensions]
+            for other in dict.fromkeys((*splits, *([] if end is None else [end.sbp[axis]]))):
+                if other != part:
+                    yield Layout(here.placement, (*here.sbp[:axis], other, *here.sbp[axis + 1 :]))
+        if end is None:
+            yield self.target
+            if not here.is_partial:
+                for placement in self._meshes(self.target.placement):
+                    for d in self.dimensions:
+                        yield Layout(placement, (Split(d),) * placement.ndim)
 
     def _meshes(self, placement: Placement) -> list[Placement]:
         return [placement, *(mesh for mesh, _ in refined(placement, self.hosts))]

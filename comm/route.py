@@ -126,7 +126,10 @@ class _Router:
         while len(phases) > 1 and not any(phases[-1].values()):
             phases.pop()
         rank, itemsize = self.rank, self.plan.dtype.itemsize
-        mine = self.plan.for_rank(rank)
+        mine, adopted = self.plan.for_rank(rank), self._adopted(first)
+        if adopted:
+            # the slot that a source is copied into may become the target of all: it must hold what stays here too
+            self.shown[rank] = {box for giver, _, _, box in self._rows(first[0]) if giver == rank}
         return Route(
             self.ranks,
             tuple(box_shape(self.held[r]) if r in self.held else None for r in self.ranks),
@@ -136,7 +139,7 @@ class _Router:
             tuple(tuple(tasks[rank]) for tasks in phases),
             sum(box_size(box) for box in self.scratch[rank]) * itemsize,
             any(len(ranks) > 1 for ranks in self.replicas.values()),
-            self._adopted(first),
+            adopted,
             min((place.leader for place in self.places.values()), default=0),
             self._flat(),
         )

@@ -116,6 +116,9 @@ def cells(source: Grid, target: Grid) -> tuple[Integers, Integers, Integers]:
         common = np.minimum(source.high[d][:, None], target.high[d])
         common -= np.maximum(source.low[d][:, None], target.low[d])
         size *= np.maximum(common, 0, out=common)
+    if size.all():
+        groups, targets = size.shape
+        return np.repeat(np.arange(groups), targets), np.tile(np.arange(targets), groups), size.reshape(-1)
     group, into = size.nonzero()
     return group, into, size[group, into]
 

@@ -20,10 +20,12 @@ ATTEMPTS = 8
 """How often the number of rounds is raised; pieces of single elements cannot be cut further."""
 
 
-def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int) -> tuple[Step, ...]:
-    """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes."""
-    busiest = max(int((sent + received).max(initial=0)) for sent, received, _ in (s.traffic(world) for s in phases))
-    if busiest * itemsize <= STAGING // 2:
+def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int, busiest: int) -> tuple[Step, ...]:
+    """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes.
+
+    `busiest`: the bytes that the busiest rank sends and receives in all.
+    """
+    if busiest <= STAGING // 2:
         return phases
     steps, rounds = phases, 1
     for _ in range(ATTEMPTS):

@@ -83,12 +83,12 @@ class Step:
         """The elements of every row."""
         if self.rounds == 1:
             return self.parts.size[self.part]
-        low, high = self.bounds(slice(None))
-        return np.asarray((high - low).prod(0))
+        low, high = self.cut(*self.parts.bounds(slice(None)))
+        return np.asarray((high - low).prod(0)[self.part])
 
     def traffic(self, world: int) -> tuple[Integers, Integers, int]:
         """(elements sent, elements received, messages) of every rank, without local rows; empty messages are none."""
-        size = np.where(self.source == self.target, 0, self.sizes())
+        size = np.multiply(self.sizes(), self.source != self.target, dtype=np.float64)  # as bincount adds them
         sent = np.bincount(self.source, size, world).astype(np.int64)
         received = np.bincount(self.target, size, world).astype(np.int64)
         return sent, received, int(np.count_nonzero(size))

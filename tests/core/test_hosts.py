@@ -91,3 +91,12 @@ def test_times_of_transfers_that_do_not_wait_for_each_other_are_not_added() -> N
     plan = fc.launch.run(program, ranks=2)[0]
     assert len(plan.transfers) == 2
     assert plan.seconds == plan.transfers[0].seconds == plan.transfers[1].seconds
+
+
+def test_ranks_that_reckon_with_different_machines_are_told_so() -> None:
+    def program() -> Any:
+        current().machine = TWO_HOSTS if current().rank else Machine()
+        return fc.asarray(X, sbp="S0").to_global(sbp="B")
+
+    with pytest.raises(fc.DivergenceError):
+        fc.launch.run(program, ranks=4)

@@ -47,6 +47,7 @@ def test_every_pair_on_one_axis_is_right(transport: Transport, shape: tuple[int,
     for a, b in product(ONE_AXIS, ONE_AXIS):
         for there in (mesh(size), Placement(list(range(size))[::-1]), mesh(1, first=size - 1), mesh(size - 1)):
             check(transport, shape, Layout(mesh(size), a), Layout(there, b), "f8")
+            check(transport, shape, Layout(there, a), Layout(mesh(size), b), "f8")
 
 
 def test_two_axes_are_right(transport: Transport) -> None:
