@@ -4,6 +4,7 @@ from importlib import import_module
 
 from flowcore import _checkout as _checkout  # isort: skip
 from flowcore import data as data
+from flowcore import fft as fft
 from flowcore import linalg as linalg
 from flowcore import nn as nn
 from flowcore import optim as optim
