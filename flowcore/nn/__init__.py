@@ -3,6 +3,7 @@
 from flowcore.nn import init as init
 from flowcore.nn.activation_layers import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from flowcore.nn.activations import gelu, log_softmax, relu, sigmoid, silu, softmax
+from flowcore.nn.attention import scaled_dot_product_attention
 from flowcore.nn.containers import ModuleList, Sequential
 from flowcore.nn.convolution import (
     conv1d,
@@ -130,6 +131,7 @@ __all__ = [
     "mse_loss",
     "relu",
     "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",
