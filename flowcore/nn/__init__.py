@@ -4,6 +4,7 @@ from flowcore.nn import init as init
 from flowcore.nn.activation_layers import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from flowcore.nn.activations import gelu, log_softmax, relu, sigmoid, silu, softmax
 from flowcore.nn.attention import scaled_dot_product_attention
+from flowcore.nn.attention_layers import MultiHeadAttention
 from flowcore.nn.containers import ModuleList, Sequential
 from flowcore.nn.convolution import (
     conv1d,
@@ -89,6 +90,7 @@ __all__ = [
     "MaxPool3d",
     "Module",
     "ModuleList",
+    "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
     "ReLU",

@@ -52,9 +52,7 @@ def group_norm(
     weight, bias: (channels,).
     """
     if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
-        raise ShapeError(
-            f"group_norm of {x.shape} in {groups} groups: they must divide the channels, dimension 1"
-        )
+        raise ShapeError(f"group_norm of {x.shape} in {groups} groups: they must divide the channels, dimension 1")
     parts = x.reshape((x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     y, _, _ = normalized(parts, tuple(range(2, parts.ndim)), eps)
     return _weighted(y.reshape(x.shape), _by_channel(weight, x), _by_channel(bias, x))
