@@ -9,6 +9,7 @@ from flowcore import linalg as linalg
 from flowcore import nn as nn
 from flowcore import optim as optim
 from flowcore import random as random
+from flowcore.calls import *
 from flowcore.compile import compile as compile
 from flowcore.derivatives import *
 from flowcore.dispatch import asarray as asarray

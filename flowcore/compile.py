@@ -8,13 +8,14 @@ and by what the trace took for granted (guards), runs it, and stores what the fu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import update_wrapper
+from dataclasses import dataclass, replace
+from functools import cached_property, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
 
-from flowcore.dispatch import asarray
+from flowcore.calls import Call
+from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
 from flowcore.graph import Graph
 from flowcore.op import Array
@@ -43,7 +44,15 @@ class Compiled:
     rebuild: Rebuild
     results: int
     is_differentiable: bool
-    """Whether a result depends on an argument or captured tensor that requires a gradient."""
+    """Whether a result depends on a tensor that requires a gradient, which the function does not itself use up.
+
+    A function that calls backward, or assigns to such a tensor, has done the differentiating.
+    """
+
+    @cached_property
+    def call(self) -> Call:
+        """The function as one operator."""
+        return Call(replace(self.logical, outputs=self.logical.outputs[: self.results]))
 
     @property
     def fits(self) -> bool:
@@ -67,14 +76,14 @@ class CompiledFunction(Generic[P, R]):
         given = replaced((arguments, options), (np.ndarray,), asarray)
         tensors, rebuild = flatten(given)
         compiled = self._compiled(world, tensors, rebuild)
-        if compiled.is_differentiable and any(tensor.requires_grad for tensor in tensors):
-            # the caller differentiates through this call, which needs the record of every operation
-            return self.function(*given[0], **given[1])
         read = [*tensors, *(read.held for read in compiled.lifted)]
         blocks = compiled.program.run(world, [None if tensor is None else tensor.block for tensor in read])
         values = compiled.program.results
-        _store(compiled, blocks)
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
+        if compiled.is_differentiable:
+            # the caller may differentiate through this call: its gradient is that of its graph, compiled in turn
+            record(world, compiled.call, tuple(tensor for tensor in read if tensor is not None), tuple(results))
+        _store(compiled, blocks)
         return compiled.rebuild(results)  # type: ignore[no-any-return]
 
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
@@ -118,7 +127,8 @@ class CompiledFunction(Generic[P, R]):
         finally:
             world.trace = None
         program = lower(self._planned(world, logical), world.rank)
-        is_differentiable = any(output.requires_grad for output in outputs)
+        uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
+        is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs), is_differentiable)
 
     def _planned(self, world: World, logical: Graph) -> Graph:

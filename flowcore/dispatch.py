@@ -43,7 +43,7 @@ def apply(op: Op, *inputs: Tensor, layout: Layout | None = None) -> Any:
     used = op.saving([tensor._requires_grad for tensor in inputs]) if is_recorded else op
     results = _eager(world, used, inputs, layout) if world.trace is None else world.trace.emit(used, inputs, layout)
     if is_recorded:
-        _record(world, used, inputs, results)
+        record(world, used, inputs, results)
     if used is not op:
         results = results[: len(op.infer(*(tensor._value.type for tensor in inputs)))]
     return results[0] if len(results) == 1 else results
@@ -81,14 +81,15 @@ def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:
     return builder.graph(builder.node(op, numbers, results, line))
 
 
-def _record(world: World, op: Op, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+def record(world: World, op: Op, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+    """Note how `results` came about, for differentiation."""
     if not any(result.dtype.kind in "fc" for result in results):
         return
     world.sequence += 1
-    record = Record(op, inputs, tuple([tensor.version for tensor in inputs]), results, world.sequence)
+    made = Record(op, inputs, tuple([tensor.version for tensor in inputs]), results, world.sequence)
     for result in results:
         if result.dtype.kind in "fc":
-            result.record = record
+            result.record = made
             result._requires_grad = True
 
 

@@ -114,7 +114,11 @@ def _through(record: Record, found: dict[int, tuple[Tensor, Tensor]]) -> Iterato
 def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
     """Accumulate gradients into the leaves of `loss`; see `Tensor.backward`."""
     if not loss.requires_grad:
-        raise GradError("backward() of a tensor that depends on none with requires_grad: set it on a parameter")
+        raise GradError(
+            "backward() of a tensor that depends on none with requires_grad: set it on a parameter; where a compiled "
+            "function gave it that itself calls backward or updates parameters, call backward inside that function, "
+            "or use fc.value_and_grad there"
+        )
     if gradient is None and loss.size != 1:
         raise GradError(f"backward() of shape {loss.shape}: pass the gradient, or reduce to one element first")
     if gradient is None and loss.dtype.kind == "c":

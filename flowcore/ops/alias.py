@@ -58,6 +58,16 @@ class StopGradient(Alias):
         return (Sample(cls(), (Type((5, 7), int64),)),)
 
 
+@operator
+class Barrier(Alias):
+    """y = x, which no pass takes for x: what is computed from y is computed, even if it was from x before."""
+
+    name: ClassVar[str] = "barrier"
+
+    def vjp(self, dy: Tensor, *inputs: Tensor) -> Any:
+        return dy
+
+
 @function
 def stop_gradient(x: TensorLike, /) -> Tensor:
     """The value of `x`, through which no gradient flows."""

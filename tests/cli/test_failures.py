@@ -74,9 +74,7 @@ def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Comm
     assert "DivergenceError" in ran.stderr and "rank 1 has ended its program" in ran.stderr
 
 
-def test_a_rank_that_is_killed_during_a_transfer_is_named_and_leaves_nothing(
-    flowcore: Command, script: Script
-) -> None:
+def test_a_rank_that_is_killed_during_a_transfer_is_named_and_leaves_nothing(flowcore: Command, script: Script) -> None:
     before = set(os.listdir("/dev/shm"))
     start = time.monotonic()
     ran = flowcore("run", "-n", "3", script(PRELUDE + ONE_IS_KILLED))
