@@ -21,7 +21,7 @@ from flowcore.op import OPS, Op, Type, as_tuple, operator
 from flowcore.passes.dce import dce
 from flowcore.placement.mesh import Placement
 from flowcore.region import argument_types, output_places, used_inputs
-from flowcore.staging import assign_all, replay, stage, symbolic
+from flowcore.staging import as_read, assign_all, replay, stage, symbolic
 from flowcore.tensor import Tensor
 from flowcore.tree import flatten
 
@@ -159,7 +159,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
             return f(*positional, **named)
 
         staged = stage(called, [symbolic(x) for x in leaves], "checkpoint")
-        found = as_tuple(apply(Checkpoint(staged.graph), *leaves, *staged.captured))
+        found = as_tuple(apply(Checkpoint(staged.graph), *leaves, *as_read(staged.captured, staged.assigned)))
         assign_all(staged.assigned, found[staged.count :])
         return staged.rebuild(found[: staged.count])
 

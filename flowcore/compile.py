@@ -22,6 +22,7 @@ from flowcore.op import Array
 from flowcore.pipeline import Program, physical
 from flowcore.planned import Plan
 from flowcore.runtime import lower
+from flowcore.staging import as_read
 from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write
 from flowcore.tree import Rebuild, flatten, replaced, structure
@@ -82,7 +83,8 @@ class CompiledFunction(Generic[P, R]):
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
         if compiled.is_differentiable:
             # the caller may differentiate through this call: its gradient is that of its graph, compiled in turn
-            record(world, compiled.call, tuple(tensor for tensor in read if tensor is not None), tuple(results))
+            held = as_read([tensor for tensor in read if tensor is not None], [w.tensor for w in compiled.writes])
+            record(world, compiled.call, tuple(held), tuple(results))
         _store(compiled, blocks)
         return compiled.rebuild(results)  # type: ignore[no-any-return]
 

@@ -270,9 +270,7 @@ def to_global(
     return x if op is None else apply(op, x)
 
 
-def _relayout(
-    x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None
-) -> Relayout | None:
+def _relayout(x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None) -> Relayout | None:
     """The operator that `to_global` applies; None where there is nothing to change."""
     target = x.placement if placement is None else placement
     current().check(target)

@@ -15,7 +15,7 @@ from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp
 from flowcore.region import Physical, Region, forced, moved_bytes, output_sbps, pinned
-from flowcore.staging import Staged
+from flowcore.staging import Staged, as_read
 from flowcore.tensor import Tensor
 from flowcore.trace import is_replica
 
@@ -125,7 +125,7 @@ def with_state(staged: Staged, arguments: int, carries: int) -> tuple[Graph, lis
     )  # fmt: skip
     return (
         replace(graph, inputs=inputs, outputs=outputs),
-        [staged.captured[place] for place in places],
+        as_read([staged.captured[place] for place in places], staged.assigned),
         [staged.captured[place] for place in others],
     )
 

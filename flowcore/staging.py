@@ -70,6 +70,15 @@ def stage(f: Callable[..., Any], values: Sequence[Value], what: str) -> Staged:
     return Staged(dce(graph), tuple(captured), tuple(write.tensor for write in writes), rebuild, len(outputs))
 
 
+def as_read(tensors: Sequence[Tensor], assigned: Sequence[Tensor]) -> list[Tensor]:
+    """`tensors`, those that are assigned to (and need no gradient) by the values they have now.
+
+    So that the gradient of what reads them can be had after the assignment.
+    """
+    changed = {id(tensor) for tensor in assigned}
+    return [x.detach() if id(x) in changed and not x.requires_grad else x for x in tensors]
+
+
 def symbolic(tensor: Tensor, shape: Shape | None = None) -> Value:
     """A value such as `tensor`, or one of `shape`; its layout is left open unless every rank holds all of it."""
     value = tensor.value

@@ -153,6 +153,18 @@ def test_compiled_functions_are_differentiated_compiled() -> None:
     assert len(calls) <= 3  # for arguments that require no gradient, and that do
 
 
+def test_a_compiled_function_that_draws_is_differentiated_by_the_numbers_it_drew() -> None:
+    f = fc.compile(lambda x: (x * fc.random.rand(7, dtype="float64")).sum())
+    x = fc.asarray(A).requires_grad_()
+    fc.manual_seed(5)
+    value = f(x)
+    fc.random.rand(3)
+    value.backward()
+    fc.manual_seed(5)
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.numpy()[0], fc.random.rand(7, dtype="float64").numpy())
+
+
 def test_what_a_compiled_function_has_used_up_is_an_error() -> None:
     w = fc.asarray(A).requires_grad_()
 
