@@ -113,6 +113,33 @@ REDUCED: list[Row] = [
     *rows("max(x); max(x, axis=0)\nmin(x); min(x, axis=-1, keepdims=True)", kinds="iuf", shapes=LINES),
     *rows("mean(x); mean(x, axis=0); mean(x, axis=-1, keepdims=True)", kinds="fc", shapes=LINES),
 ]
+REDUCED += [
+    *rows("prod(x); prod(x, axis=0); prod(x, axis=-1, keepdims=True)", kinds="iu", shapes=ONE[1:], draws=("whole",)),
+    *rows("prod(x); prod(x, axis=-1)", kinds="fc", shapes=ONE[1:], draws=("positive",), tolerance=100),
+    *rows(
+        "var(x); var(x, axis=0); var(x, axis=-1, correction=1, keepdims=True)\n"
+        "std(x); std(x, axis=-1); std(x, axis=0, correction=0.5)",
+        kinds="f",
+        shapes=LINES,
+    ),
+    *rows(
+        """
+        cumulative_sum(x, axis=-1); cumulative_sum(x, axis=0, include_initial=True)
+        cumulative_prod(x, axis=-1); cumulative_prod(x, axis=0, include_initial=True)
+        """,
+        kinds="iu",
+        shapes=LINES,
+        draws=("whole",),
+    ),
+    *rows(
+        "cumulative_sum(x, axis=-1)\ncumulative_prod(x, axis=0)",
+        kinds="fc",
+        shapes=LINES,
+        draws=("positive",),
+        tolerance=100,
+    ),
+    *rows("diff(x); diff(x, axis=0, n=2); diff(x, axis=0, prepend=x); diff(x, append=x)", kinds="iufc", shapes=LINES),
+]
 PRODUCTS: list[Row] = [
     *rows(
         "matmul(x, y); x @ y", shapes=(((5, 7), (7, 4)), ((7,), (7,)), ((2, 5, 7), (7, 3))), draws=("whole", "whole")

@@ -17,9 +17,10 @@ import flowcore as fc
 from tests.array_api.names import EXTENSIONS, FUNCTIONS, name_of
 from tests.array_api.rows_arrays import ARRANGED, CREATION, FOUND, PRODUCTS, REDUCED
 from tests.array_api.rows_elementwise import ELEMENTWISE
+from tests.array_api.rows_linalg import LINALG
 from tests.array_api.table import DTYPES, REFERENCE, Row, Shape, operands
 
-ROWS: tuple[Row, ...] = (*ELEMENTWISE, *CREATION, *ARRANGED, *FOUND, *REDUCED, *PRODUCTS)
+ROWS: tuple[Row, ...] = (*ELEMENTWISE, *CREATION, *ARRANGED, *FOUND, *REDUCED, *PRODUCTS, *LINALG)
 ELSEWHERE = {
     "__array_namespace_info__": "test_inspection", "broadcast_shapes": "test_inspection", "can_cast": "test_inspection",
     "finfo": "test_inspection", "iinfo": "test_inspection", "isdtype": "test_inspection",
@@ -53,7 +54,7 @@ class Case:
     def run(self, xp: Any, values: list[Any]) -> Any:
         """The value of the expression over namespace `xp`."""
         scope = dict(zip("xyz", values, strict=False)) | {"xp": xp}
-        text = self.call if self.call.startswith(("xp.", "x ", "y ", "2 ", "3 ")) else f"xp.{self.call}"
+        text = self.call if self.call.startswith(("xp.", "(", "x.", "x ", "y ", "2 ", "3 ")) else f"xp.{self.call}"
         return eval(text, scope)
 
     def __str__(self) -> str:
