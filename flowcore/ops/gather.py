@@ -19,7 +19,7 @@ from flowcore.op import OPS, Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
 from flowcore.ops.rows import pick, positions
-from flowcore.ops.shape import permute_dims, reshape
+from flowcore.ops.shape import broadcast_to, permute_dims, reshape
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation
 from flowcore.tensor import Tensor, TensorLike
@@ -138,12 +138,22 @@ def take(x: TensorLike, indices: TensorLike, /, *, axis: int | None = None) -> T
 
 @function
 def take_along_axis(x: TensorLike, indices: TensorLike, /, *, axis: int = -1) -> Tensor:
-    """y[…, i, …] = x[…, indices[…, i, …], …] along `axis`; all other lengths are equal."""
+    """y[…, i, …] = x[…, indices[…, i, …], …] along `axis`; all other lengths broadcast against each other."""
     table, places = operands(x, indices)
     along = axis_of(axis, table.ndim, "take_along_axis")
+    if places.ndim != table.ndim:
+        raise ShapeError(f"take_along_axis of {table.shape} by {places.shape}: give as many dimensions; reshape one")
+    table, places = _beside(table, places, along), _beside(places, table, along)
     if along == table.ndim - 1:
         return apply(Take(along, along), table, places)
     swapped = [other for other in range(table.ndim) if other != along] + [along]
     back = tuple(int(place) for place in np.argsort(swapped))
     picked = apply(Take(table.ndim - 1, table.ndim - 1), permute_dims(table, swapped), permute_dims(places, swapped))
     return permute_dims(picked, back)
+
+
+def _beside(x: Tensor, other: Tensor, axis: int) -> Tensor:
+    """`x` with lengths of 1 repeated to those of `other`, but along `axis`."""
+    lengths = zip(x.shape, other.shape, strict=True)
+    shape = (mine if place == axis or mine != 1 else theirs for place, (mine, theirs) in enumerate(lengths))
+    return broadcast_to(x, tuple(shape))

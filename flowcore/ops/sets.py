@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import operands, to_global
 from flowcore.op import function
 from flowcore.ops.dynamic import replicated, whole
 from flowcore.ops.gather import take
+from flowcore.placement.sbp import B
 from flowcore.tensor import Tensor, TensorLike
 
 __all__ = ["unique_all", "unique_counts", "unique_inverse", "unique_values"]
@@ -50,7 +51,7 @@ def unique_all(x: TensorLike, /) -> UniqueAll:
         array.reshape(-1), return_index=True, return_inverse=True, return_counts=True, equal_nan=False
     )
     indices = replicated(first, tensor)
-    values = take(tensor, indices)
+    values = to_global(take(tensor, indices), sbp=B)
     return UniqueAll(values, indices, replicated(inverse.reshape(tensor.shape), tensor), replicated(counts, tensor))
 
 

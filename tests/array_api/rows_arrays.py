@@ -74,7 +74,7 @@ FOUND: list[Row] = [
     ),
     *rows(
         "take_along_axis(x, y); take_along_axis(x, y, axis=0)",
-        shapes=(((5, 5), (5, 5)),),
+        shapes=(((5, 5), (5, 5)), ((5, 5), (1, 1))),
         draws=("normal", "index:5"),
     ),
     *rows("argmax(x); argmax(x, axis=0, keepdims=True)\nargmin(x); argmin(x, axis=-1)", kinds="iuf", shapes=LINES),
