@@ -11,6 +11,7 @@ from flowcore import optim as optim
 from flowcore import random as random
 from flowcore.calls import *
 from flowcore.compile import compile as compile
+from flowcore.cond import *
 from flowcore.derivatives import *
 from flowcore.dispatch import asarray as asarray
 from flowcore.dispatch import to_global as to_global
@@ -68,6 +69,7 @@ from flowcore.random import manual_seed as manual_seed
 from flowcore.scan import *
 from flowcore.tensor import Tensor as Tensor
 from flowcore.vmap import vmap as vmap
+from flowcore.while_loop import *
 from flowcore.world import rank as rank
 from flowcore.world import world_size as world_size
 

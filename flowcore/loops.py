@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.dispatch import asarray, to_global
-from flowcore.errors import DTypeError, GraphError, PlacementError
+from flowcore.dispatch import asarray, operands, to_global
+from flowcore.errors import DTypeError, GraphError, PlacementError, ShapeError
 from flowcore.graph import Graph, Value
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp
 from flowcore.region import Physical, Region, forced, moved_bytes, output_sbps, pinned
-from flowcore.staging import Staged, as_read
+from flowcore.staging import Staged, as_read, replay, stage, symbolic
 from flowcore.tensor import Tensor
 from flowcore.trace import is_replica
 
@@ -128,6 +128,32 @@ def with_state(staged: Staged, arguments: int, carries: int) -> tuple[Graph, lis
         as_read([staged.captured[place] for place in places], staged.assigned),
         [staged.captured[place] for place in others],
     )
+
+
+def aligned(staged: Staged, arguments: int, tensors: Sequence[Tensor], assigned: Sequence[Tensor] = ()) -> Graph:
+    """The graph of `staged` as one that takes its arguments and all of `tensors`, and gives `assigned` at the end."""
+    place = {id(tensor): arguments + number for number, tensor in enumerate(tensors)}
+    values = [staged.graph.values[number] for number in staged.graph.inputs[:arguments]]
+
+    def called(*symbols: Tensor) -> list[Tensor]:
+        found = replay(staged.graph, [*symbols[:arguments], *(symbols[place[id(x)]] for x in staged.captured)])
+        new = {id(x): value for x, value in zip(staged.assigned, found[staged.count :], strict=True)}
+        return [*found[: staged.count], *(new.get(id(x), symbols[place[id(x)]]) for x in assigned)]
+
+    return stage(called, [*values, *map(symbolic, tensors)], "a branch").graph
+
+
+def distinct(*groups: Sequence[Tensor]) -> list[Tensor]:
+    """Every tensor of the groups, once."""
+    return list({id(tensor): tensor for group in groups for tensor in group}.values())
+
+
+def condition(predicate: Any, what: str) -> Tensor:
+    """`predicate` as a boolean tensor without dimensions."""
+    (found,) = operands(predicate)
+    if found.shape != () or found.dtype.kind != "b":
+        raise ShapeError(f"{what} is {found.value.type}: it is one boolean; use any, all, or a comparison")
+    return found
 
 
 def _place(staged: Staged, tensor: Tensor) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from flowcore.boxing_op import Boxing, Relayout
-from flowcore.errors import GraphError
+from flowcore.errors import GraphError, PlanError
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import Array, Op, Type
 from flowcore.placement.layout import Layout, Shape, sbp_text
@@ -142,6 +142,23 @@ def moved_bytes(graph: Graph) -> int:
                 moved_bytes(body) * times for body, (times, _) in zip(node.op.graphs, node.op.trips, strict=True)
             )
     return total
+
+
+def with_unused(body: Graph, place: int, values: Sequence[Value]) -> Graph:
+    """`body` with further inputs from number `place` on, which it does not read."""
+    builder = Builder(body)
+    more = [builder.value(value) for value in values]
+    return replace(body, values=tuple(builder.values), inputs=(*body.inputs[:place], *more, *body.inputs[place:]))
+
+
+def everyone_knows(name: str, decides: Placement, bodies: Sequence[Graph]) -> None:
+    """PlanError where a rank takes part in a body but does not know the value that decides whether it runs."""
+    outside = sorted({rank for body in bodies for rank in body.ranks}.difference(decides.ranks))
+    if outside:
+        raise PlanError(
+            f"{name}: the condition lies on {decides}, but ranks {outside} take part in what it decides: "
+            f"move the condition to all ranks with to_global(placement=…, sbp='B')"
+        )
 
 
 def argument_types(op: Op, body: Graph, given: Sequence[Type]) -> None:
