@@ -1,0 +1,82 @@
+"""The models of the training benchmark as plain numbers: sizes, initial weights and batches, the same for everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+BATCHES = 4
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class MLP:
+    """An MLP on `batch` rows."""
+
+    sizes: tuple[int, ...]
+    batch: int
+
+    def weights(self) -> dict[str, Any]:
+        """Initial weights (outputs, inputs) and biases by name."""
+        draw, found = np.random.default_rng(0), {}
+        for name, inputs, outputs in zip(("up", "middle", "down"), self.sizes, self.sizes[1:], strict=False):
+            found[f"{name}.weight"] = draw.uniform(-1, 1, (outputs, inputs)).astype("float32") / np.sqrt(
+                inputs, dtype="f4"
+            )
+            found[f"{name}.bias"] = np.zeros(outputs, "float32")
+        return found
+
+    def batches(self) -> list[tuple[Any, Any]]:
+        """Random rows and classes."""
+        draw = np.random.default_rng(1)
+        shape = (self.batch, self.sizes[0])
+        return [
+            (draw.normal(size=shape).astype("float32"), draw.integers(self.sizes[-1], size=self.batch))
+            for _ in range(BATCHES)
+        ]
+
+
+@dataclass(frozen=True)
+class GPT:
+    """A GPT on `batch` sequences of `context` tokens."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    vocabulary: int
+    batch: int
+
+    def weights(self) -> dict[str, Any]:
+        """Initial weights by the names that the example gives them."""
+        width, draw = self.width, np.random.default_rng(0)
+        shapes = {"tokens.weight": (self.vocabulary, width), "places.weight": (self.context, width)}
+        for i in range(self.layers):
+            linears = {f"attention.{name}": (width, width) for name in ("query", "key", "value", "project")}
+            linears |= {"up": (4 * width, width), "down": (width, 4 * width)}
+            for name, shape in linears.items():
+                shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
+            for name in ("attention_norm", "mlp_norm"):
+                shapes |= {f"blocks.{i}.{name}.weight": (width,), f"blocks.{i}.{name}.bias": (width,)}
+        shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
+        return {name: self._initial(name, shape, draw) for name, shape in shapes.items()}
+
+    def _initial(self, name: str, shape: tuple[int, ...], draw: np.random.Generator) -> Any:
+        if len(shape) == 2:
+            return (draw.normal(size=shape) * 0.02).astype("float32")
+        return np.full(shape, name.endswith("norm.weight"), "float32")
+
+    def batches(self) -> list[tuple[Any, Any]]:
+        """Random tokens, and those that follow them."""
+        draw = np.random.default_rng(1)
+        rows = [draw.integers(self.vocabulary, size=(self.batch, self.context + 1)) for _ in range(BATCHES)]
+        return [(row[:, :-1].copy(), row[:, 1:].copy()) for row in rows]
+
+
+WORKLOADS: dict[str, MLP | GPT] = {
+    "mlp": MLP((784, 2048, 2048, 10), 256),
+    "gpt": GPT(4, 8, 256, 128, 4096, 16),
+    "tiny": MLP((64, 64, 10), 32),
+}
