@@ -1,11 +1,11 @@
 """Trains an MLP 784-2048-2048-10 on images of digits, with the parallelism that its options name.
 
-    python examples/mlp.py                                         one rank, synthetic images
-    python examples/mlp.py --images mnist.npz                      arrays x_train (n, 28, 28) and y_train (n,)
-    flowcore run -n 4 examples/mlp.py                              data parallel
-    flowcore run -n 4 examples/mlp.py --model 4                    tensor parallel
-    flowcore run -n 4 examples/mlp.py --data 2 --model 2           both
-    flowcore run -n 4 examples/mlp.py --zero 1                     states split over the data ranks; 3: parameters too
+python examples/mlp.py                                         one rank, synthetic images
+python examples/mlp.py --images mnist.npz                      arrays x_train (n, 28, 28) and y_train (n,)
+flowcore run -n 4 examples/mlp.py                              data parallel
+flowcore run -n 4 examples/mlp.py --model 4                    tensor parallel
+flowcore run -n 4 examples/mlp.py --data 2 --model 2           both
+flowcore run -n 4 examples/mlp.py --zero 1                     states split over the data ranks; 3: parameters too
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
 from flowcore.graph import Graph
 from flowcore.op import Array
-from flowcore.pipeline import Program, physical
+from flowcore.ownership import is_held_once
+from flowcore.pipeline import LOCAL, Program, physical
 from flowcore.planned import Plan
 from flowcore.runtime import lower
 from flowcore.staging import as_read
@@ -78,7 +79,7 @@ class CompiledFunction(Generic[P, R]):
         tensors, rebuild = flatten(given)
         compiled = self._compiled(world, tensors, rebuild)
         read = [*tensors, *(read.held for read in compiled.lifted)]
-        blocks = compiled.program.run(world, [None if tensor is None else tensor.block for tensor in read])
+        blocks = compiled.program.run(world, _taken(compiled.program, read))
         values = compiled.program.results
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
         if compiled.is_differentiable:
@@ -128,7 +129,7 @@ class CompiledFunction(Generic[P, R]):
             logical, lifted, writes = trace.finish(outputs)
         finally:
             world.trace = None
-        program = lower(self._planned(world, logical), world.rank)
+        program = lower(self._planned(world, logical), world.rank, LOCAL, _updates(len(tensors), lifted, writes))
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs), is_differentiable)
@@ -149,6 +150,25 @@ class CompiledFunction(Generic[P, R]):
 def _numbered(plan: Plan) -> list[str]:
     """The lines of a plan with their positions, by which ranks find the first that differs."""
     return [f"{position} {line.strip()}" for position, line in enumerate(plan.text().splitlines())]
+
+
+def _taken(program: Program, tensors: Sequence[Tensor | None]) -> list[Array | None]:
+    """The blocks of `tensors`; those to be written over are copied where anybody else may see them."""
+    blocks = [None if tensor is None else tensor.block for tensor in tensors]
+    for place in program.overwritten:
+        if not is_held_once(blocks, place):
+            blocks[place] = np.array(blocks[place], order="C")
+    return blocks
+
+
+def _updates(arguments: int, lifted: Sequence[Read], writes: Sequence[Write]) -> list[tuple[int, int]]:
+    """Pairs (input, output) of the tensors that the function both reads and replaces."""
+    read = {id(read.tensor): place for place, read in enumerate(lifted, arguments) if not read.is_grad}
+    return [
+        (read[id(write.tensor)], write.index)
+        for write in writes
+        if write.index is not None and not write.is_grad and id(write.tensor) in read
+    ]
 
 
 def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:

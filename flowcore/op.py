@@ -130,6 +130,14 @@ class Op:
 
     name: ClassVar[str] = ""
     algebra: ClassVar[Algebra] = Algebra()
+    loop: ClassVar[str] = ""
+    """What a generated loop does for it: "map" (by `scalar`), "same", "literal", "sum", "max"; "": it is no loop."""
+    scalar: ClassVar[str] = ""
+    """For "map": y as a Python expression of a, b, c (one element of each operand)."""
+    makes_memory: ClassVar[bool] = False
+    """Whether its results never share memory with an operand."""
+    writes: ClassVar[bool] = False
+    """Whether it has `write`, which computes into memory that it is given."""
     bodies: ClassVar[tuple[str, ...]] = ()
     """The attributes that are graphs; text shows them under the operator's line."""
     spans: ClassVar[bool] = False
@@ -166,6 +174,14 @@ class Op:
     def kernel(self, *arrays: Any, **_: Any) -> Any:
         """The results on numpy arrays: one array, or a tuple of them."""
         raise NotImplementedError
+
+    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        """`kernel` into contiguous `results`, which share no memory with the operands; None: memory of its own."""
+        raise NotImplementedError
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Those of the results numbered so that `write` can be given memory for."""
+        return numbers if self.writes else ()
 
     def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         """Per input its gradient (None: has none), given that of the result; a single one needs no tuple."""

@@ -9,7 +9,9 @@ from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
+from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import inline
+from flowcore.passes.transposes import fold_transposes
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan
 from flowcore.region import settle
@@ -19,6 +21,7 @@ from flowcore.verify import verify
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
+LOCAL: tuple[Stage, ...] = (fold_transposes, fuse)
 
 
 def settled(graph: Graph, machine: Machine) -> Graph:
@@ -36,8 +39,8 @@ def physical(graph: Graph, machine: Machine) -> Graph:
 
 
 def build(graph: Graph, rank: int, machine: Machine) -> Program:
-    """What `rank` runs for `graph`."""
+    """What `rank` runs for `graph`, operator by operator."""
     return lower(physical(graph, machine), rank)
 
 
-__all__ = ["LOGICAL", "PHYSICAL", "Program", "build", "physical", "settled"]
+__all__ = ["LOCAL", "LOGICAL", "PHYSICAL", "Program", "build", "physical", "settled"]

@@ -1,7 +1,7 @@
-"""One rank's program: the nodes of a physical graph as prepared calls over registers, and how it runs.
+"""One rank's program: the nodes of its graph as prepared calls over registers, and how it runs.
 
-A register holds one value's block and is freed after its last use. A node whose placement lacks the rank leaves no
-instruction; a `box` node leaves one on every rank of its source and target.
+A register holds one block and is freed after its last use. What depends on no input is computed once, when the program
+is made. An output that replaces an input (a parameter, a state) is written where that lies, if nobody else holds it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from flowcore.comm.execute import execute
 from flowcore.comm.transport import Meeting, Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
-from flowcore.op import Array, Op, local_block
-from flowcore.placement.layout import box_shape
-from flowcore.region import Region
+from flowcore.local import Inside, Move, localize
+from flowcore.memory import Arena, arena
+from flowcore.op import Array, as_tuple
+from flowcore.passes.donate import Update, donate, roots
 from flowcore.world import World
 
 Call = Callable[..., Any]
+Stage = Callable[[Graph], Graph]
+KEPT_BYTES = 2**24
+"""The most bytes of values that are computed once because they depend on no input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,19 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Program:
-    """What one rank does."""
+    """What one rank does. inputs, outputs: the registers of those of the graph; None where the rank holds no block."""
 
     graph: Graph
+    local: Graph
     results: tuple[Value, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
     instructions: tuple[Instruction, ...]
+    constants: tuple[tuple[int, Array], ...]
+    arena: Arena
+    """The memory of the registers that operators write into."""
+    overwritten: tuple[int, ...]
+    """The inputs, by position, whose memory takes a result."""
     meets: bool
     """Whether ranks must meet before it runs, because some bytes cross ranks."""
 
@@ -64,12 +74,15 @@ class Program:
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""
-        registers: list[Any] = [None] * len(self.graph.values)
+        registers: list[Any] = [None] * len(self.local.values)
         for number, block in zip(self.inputs, blocks, strict=True):
+            if number is not None:
+                registers[number] = block
+        for number, block in self.constants:
             registers[number] = block
         for instruction in self.instructions:
             _step(instruction, registers, transport)
-        return [registers[number] for number in self.outputs]
+        return [None if number is None else registers[number] for number in self.outputs]
 
     @cached_property
     def is_transfer(self) -> bool:
@@ -101,30 +114,32 @@ def _step(instruction: Instruction, registers: list[Any], transport: Transport) 
         raise
     if len(instruction.outputs) == 1:
         registers[instruction.outputs[0]] = found
-    else:
+    elif instruction.outputs:
         for number, block in zip(instruction.outputs, found, strict=True):
             registers[number] = block
     for number in instruction.dead:
         registers[number] = None
 
 
-def lower(graph: Graph, rank: int) -> Program:
-    """The program of `rank` for a physical graph."""
-    last: dict[int, int] = {}
-    for position, node in enumerate(graph.nodes):
-        last.update((number, position) for number in (*node.inputs, *node.outputs))
-    kept = set(graph.outputs)
-    instructions = []
-    for position, node in enumerate(graph.nodes):
-        call = _call(graph, node, rank)
-        if call is not None:
-            dead = tuple(
-                n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept
-            )
-            moves = isinstance(node.op, Boxing | Region)
-            instructions.append(Instruction(call, node.inputs, node.outputs, dead, moves, node))
-    results = tuple(graph.values[number] for number in graph.outputs)
-    return Program(graph, results, graph.inputs, graph.outputs, tuple(instructions), _meets(graph))
+def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = ()) -> Program:
+    """The program of `rank` for a physical graph, its own graph passed through `stages`.
+
+    updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
+    """
+    local = localize(graph, rank)
+    for stage in stages:
+        local = stage(local)
+    inputs = _registers(graph, graph.inputs, local.inputs, rank)
+    outputs = _registers(graph, graph.outputs, local.outputs, rank)
+    pairs = [(inputs[old], outputs[new]) for old, new in updates]
+    local, taken = donate(local, [(old, new) for old, new in pairs if old is not None and new is not None])
+    constants, nodes = _constants(local) if stages else ({}, local.nodes)
+    memory = arena(local, nodes, roots(local)) if stages else Arena({}, 0)
+    return Program(
+        graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
+        _instructions(local, nodes, set(constants), memory, stages), tuple(constants.items()), memory,
+        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph),
+    )  # fmt: skip
 
 
 def _meets(graph: Graph) -> bool:
@@ -137,16 +152,61 @@ def _meets(graph: Graph) -> bool:
     )
 
 
-def _call(graph: Graph, node: Node, rank: int) -> Call | None:
-    """What `rank` calls for `node`; None where it takes no part."""
-    if isinstance(node.op, Boxing):
-        return _transfer(graph, node, node.op, rank)
-    if isinstance(node.op, Region):
-        return _region(graph, node, node.op, rank)
-    placement = graph.values[node.outputs[0]].placement
-    if rank not in placement:
-        return None
-    kernel = localized(graph, node, rank).kernel
+def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank: int) -> tuple[int | None, ...]:
+    """Per value of the whole graph its register, from those of the values that the rank holds."""
+    held = iter(local)
+    return tuple(next(held) if rank in graph.values[number].placement else None for number in numbers)
+
+
+def _instructions(
+    local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena, stages: Sequence[Stage]
+) -> tuple[Instruction, ...]:
+    """The calls for `nodes`, each with the registers that nothing reads after it."""
+    last: dict[int, int] = {}
+    for position, node in enumerate(nodes):
+        last.update((number, position) for number in (*node.inputs, *node.outputs))
+    kept = {*local.outputs, *constants}
+    found = []
+    for position, node in enumerate(nodes):
+        dead = tuple(n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept)
+        moves = isinstance(node.op, Move | Inside)
+        call = _writing(node, memory) if memory.places.keys() & set(node.outputs) else _call(node, stages)
+        found.append(Instruction(call, node.inputs, node.outputs, dead, moves, node))
+    return tuple(found)
+
+
+def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
+    """What depends on no input, computed, as far as it fits; and the nodes that are left."""
+    known: dict[int, Array] = {}
+    left, size = [], 0
+    for node in local.nodes:
+        made = sum(type.nbytes for type in local.types(node.outputs))
+        if (
+            isinstance(node.op, Move | Inside)
+            or size + made > KEPT_BYTES
+            or any(number not in known for number in node.inputs)
+        ):
+            left.append(node)
+            continue
+        try:
+            with np.errstate(all="ignore"):
+                found = _call(node, ())(*(known[number] for number in node.inputs))
+        except FlowcoreError:
+            left.append(node)  # it is raised where the operator stands, if that is reached
+            continue
+        known.update(zip(node.outputs, as_tuple(found), strict=True))
+        size += made
+    used = {*local.outputs, *(number for node in left for number in node.inputs)}
+    return {number: block for number, block in known.items() if number in used}, left
+
+
+def _call(node: Node, stages: Sequence[Stage]) -> Call:
+    """What a node calls: the kernel, or the transport's part in a change of layout, or what runs its bodies."""
+    if isinstance(node.op, Move):
+        return _transfer(node.op)
+    if isinstance(node.op, Inside):
+        return _inside(node.op, stages)
+    kernel = node.op.kernel
 
     def call(*blocks: Array) -> Any:
         found = kernel(*blocks)
@@ -155,36 +215,32 @@ def _call(graph: Graph, node: Node, rank: int) -> Call | None:
     return call
 
 
-def _region(graph: Graph, node: Node, op: Region, rank: int) -> Call | None:
-    values = [graph.values[number] for number in node.outputs]
-    if rank not in values[0].placement and not any(rank in body.ranks for body in op.graphs):
-        return None
-    programs = [lower(body, rank) for body in op.graphs]
-    shapes = [box_shape(v.layout.box(v.type.shape, rank)) if rank in v.placement else None for v in values]
+def _writing(node: Node, memory: Arena) -> Call:
+    """A call of the kernel into the memory of its results, where they have a place."""
 
-    def call(transport: Transport, *blocks: Array | None) -> Any:
-        found = op.run([partial(program.execute, transport) for program in programs], blocks, shapes)
-        return found[0] if len(found) == 1 else found
+    def call(*blocks: Array) -> Any:
+        return node.op.write([memory.registers.get(number) for number in node.outputs], *blocks)
 
     return call
 
 
-def localized(graph: Graph, node: Node, rank: int) -> Op:
-    """The operator `rank` runs for `node`: on its blocks, with attributes that speak of these."""
-    values = [graph.values[number] for number in (*node.inputs, *node.outputs)]
-    at = values[-1].placement.coordinate(rank)
-    blocks = [local_block(v.type.shape, v.placement.shape, v.layout.sbp, at) for v in values]
-    count = len(node.inputs)
-    return node.op.localize(blocks[:count], blocks[count:])
+def _inside(op: Inside, stages: Sequence[Stage]) -> Call:
+    programs = [lower(body, op.rank, stages) for body in op.region.graphs]
+
+    def call(transport: Transport, *blocks: Array) -> Any:
+        held = iter(blocks)
+        given = [next(held) if is_given else None for is_given in op.given]
+        found = op.region.run([partial(program.execute, transport) for program in programs], given, op.shapes)
+        mine = [block for block, shape in zip(found, op.shapes, strict=True) if shape is not None]
+        return mine[0] if len(mine) == 1 else mine
+
+    return call
 
 
-def _transfer(graph: Graph, node: Node, op: Boxing, rank: int) -> Call | None:
-    plan = op.plan(graph.values[node.inputs[0]].type)
-    source, target = op.layouts
-    if rank not in source.placement and rank not in target.placement:
-        return None
+def _transfer(move: Move) -> Call:
+    plan = move.plan
 
-    def call(transport: Transport, block: Array | None, meeting: Meeting | None = None) -> Array | None:
+    def call(transport: Transport, block: Array | None = None, meeting: Meeting | None = None) -> Array | None:
         return execute(plan, transport, block, meeting)
 
     return call

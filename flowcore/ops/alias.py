@@ -21,6 +21,7 @@ class Alias(Op):
     """y = x."""
 
     name: ClassVar[str] = "alias"
+    loop: ClassVar[str] = "same"
     algebra: ClassVar[Algebra] = Algebra(selects=(frozenset({0}),))
 
     def infer(self, *types: Type) -> tuple[Type, ...]:

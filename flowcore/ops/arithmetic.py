@@ -45,6 +45,7 @@ class Add(Binary):
     """x1 + x2."""
 
     name: ClassVar[str] = "add"
+    scalar: ClassVar[str] = "a + b"
     algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
     excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(max)")
     ufunc: ClassVar[np.ufunc] = np.add
@@ -58,6 +59,7 @@ class Subtract(Binary):
     """x1 - x2."""
 
     name: ClassVar[str] = "subtract"
+    scalar: ClassVar[str] = "a - b"
     algebra: ClassVar[Algebra] = Algebra(linear=(BOTH,))
     excluded: ClassVar[tuple[tuple[str, str], ...]] = _unbounded("P(max),B->P(max) B,P(max)->P(min)")
     ufunc: ClassVar[np.ufunc] = np.subtract
@@ -71,6 +73,7 @@ class Multiply(Binary):
     """x1 x2."""
 
     name: ClassVar[str] = "multiply"
+    scalar: ClassVar[str] = "a * b"
     algebra: ClassVar[Algebra] = Algebra(linear=(FIRST, SECOND))
     ufunc: ClassVar[np.ufunc] = np.multiply
 
@@ -83,6 +86,7 @@ class Divide(Binary):
     """x1 / x2; of integers in float32."""
 
     name: ClassVar[str] = "divide"
+    scalar: ClassVar[str] = "a / b"
     kinds: ClassVar[str] = "fc"
     algebra: ClassVar[Algebra] = Algebra(linear=(FIRST,))
     ufunc: ClassVar[np.ufunc] = np.divide

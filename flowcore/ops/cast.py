@@ -38,6 +38,7 @@ class Cast(Elementwise):
     dtype: str
 
     name: ClassVar[str] = "cast"
+    scalar: ClassVar[str] = "a"
     kinds: ClassVar[str] = "biufc"
 
     def infer(self, x: Type) -> tuple[Type, ...]:

@@ -70,6 +70,7 @@ class Equal(Comparison):
     """Whether x1 = x2."""
 
     name: ClassVar[str] = "equal"
+    scalar: ClassVar[str] = "a == b"
     kinds: ClassVar[str] = "iufcb"
     ufunc: ClassVar[np.ufunc] = np.equal
 
@@ -79,6 +80,7 @@ class NotEqual(Comparison):
     """Whether x1 ≠ x2."""
 
     name: ClassVar[str] = "not_equal"
+    scalar: ClassVar[str] = "a != b"
     kinds: ClassVar[str] = "iufcb"
     ufunc: ClassVar[np.ufunc] = np.not_equal
 
@@ -88,6 +90,7 @@ class Less(Comparison):
     """Whether x1 < x2."""
 
     name: ClassVar[str] = "less"
+    scalar: ClassVar[str] = "a < b"
     algebra: ClassVar[Algebra] = RISING
     ufunc: ClassVar[np.ufunc] = np.less
 
@@ -97,6 +100,7 @@ class LessEqual(Comparison):
     """Whether x1 ≤ x2."""
 
     name: ClassVar[str] = "less_equal"
+    scalar: ClassVar[str] = "a <= b"
     algebra: ClassVar[Algebra] = RISING
     ufunc: ClassVar[np.ufunc] = np.less_equal
 
@@ -106,6 +110,7 @@ class Greater(Comparison):
     """Whether x1 > x2."""
 
     name: ClassVar[str] = "greater"
+    scalar: ClassVar[str] = "a > b"
     algebra: ClassVar[Algebra] = FALLING
     ufunc: ClassVar[np.ufunc] = np.greater
 
@@ -115,6 +120,7 @@ class GreaterEqual(Comparison):
     """Whether x1 ≥ x2."""
 
     name: ClassVar[str] = "greater_equal"
+    scalar: ClassVar[str] = "a >= b"
     algebra: ClassVar[Algebra] = FALLING
     ufunc: ClassVar[np.ufunc] = np.greater_equal
 
@@ -124,6 +130,7 @@ class LogicalAnd(Logical):
     """x1 and x2, of booleans."""
 
     name: ClassVar[str] = "logical_and"
+    scalar: ClassVar[str] = "a & b"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("min",))
     ufunc: ClassVar[np.ufunc] = np.logical_and
 
@@ -133,6 +140,7 @@ class LogicalOr(Logical):
     """x1 or x2, of booleans."""
 
     name: ClassVar[str] = "logical_or"
+    scalar: ClassVar[str] = "a | b"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("max",))
     ufunc: ClassVar[np.ufunc] = np.logical_or
 
@@ -150,6 +158,7 @@ class LogicalNot(Elementwise):
     """Not x, of booleans."""
 
     name: ClassVar[str] = "logical_not"
+    scalar: ClassVar[str] = "not a"
     kinds: ClassVar[str] = "b"
     draws: ClassVar[tuple[str, ...]] = ("bool",)
     algebra: ClassVar[Algebra] = Algebra(monotone=(-1,))
@@ -161,6 +170,7 @@ class IsNan(Predicate):
     """Whether x is nan."""
 
     name: ClassVar[str] = "isnan"
+    scalar: ClassVar[str] = "a != a"
     ufunc: ClassVar[np.ufunc] = np.isnan
 
 

@@ -82,6 +82,25 @@ def product(group: Grouping, a: Array, b: Array) -> Array:
     return np.asarray(found.reshape(batch + rows + columns).transpose(group.y))
 
 
+def product_into(result: Array, group: Grouping, a: Array, b: Array) -> Array:
+    """`product` in the memory of `result`, which has the shape of the contraction."""
+    a, b = a.transpose(group.a), b.transpose(group.b)
+    order = tuple(group.y.index(axis) for axis in range(len(group.y)))
+    if group.is_plain:
+        np.matmul(a, b, out=result.transpose(order))
+        return result
+    if order != tuple(range(len(order))):
+        result[...] = product(group, a.transpose(np.argsort(group.a)), b.transpose(np.argsort(group.b)))
+        return result
+    batch = a.shape[: group.batch]
+    rows, summed = prod(a.shape[group.batch : group.batch + group.rows]), prod(a.shape[group.batch + group.rows :])
+    columns = prod(b.shape[group.batch + group.summed :])
+    np.matmul(
+        a.reshape(*batch, rows, summed), b.reshape(*batch, summed, columns), out=result.reshape(*batch, rows, columns)
+    )
+    return result
+
+
 @operator
 class Contract(Op):
     """y[…] = Σ a[…] b[…] over the letters that y lacks, as in `bmk,kn->bmn`."""
@@ -89,6 +108,8 @@ class Contract(Op):
     formula: str
 
     name: ClassVar[str] = "contract"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}), frozenset({1})), reduction="sum")
 
     def equation(self, *types: Type) -> Equation:
@@ -114,6 +135,10 @@ class Contract(Op):
 
     def kernel(self, a: Array, b: Array) -> Any:
         return product(grouping(_parsed(self.formula)), a, b)
+
+    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        group = grouping(_parsed(self.formula))
+        return product(group, *arrays) if results[0] is None else product_into(results[0], group, *arrays)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         equation = _parsed(self.formula)

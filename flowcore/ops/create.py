@@ -36,6 +36,8 @@ class Full(Op):
     dtype: str
 
     name: ClassVar[str] = "full"
+    loop: ClassVar[str] = "literal"
+    makes_memory: ClassVar[bool] = True
 
     @property
     def made(self) -> DType:

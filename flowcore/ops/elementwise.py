@@ -49,6 +49,7 @@ class Elementwise(Op):
 
     ufunc: ClassVar[np.ufunc]
     """What the kernel applies, unless a subclass says otherwise."""
+    loop: ClassVar[str] = "map"
     kinds: ClassVar[str] = "iufc"
     """The numpy kinds of dtypes it takes."""
     result: ClassVar[DType | None] = None

@@ -101,6 +101,7 @@ class Erf(Elementwise):
     """y = 2/√π ∫₀ˣ exp(-t²) dt."""
 
     name: ClassVar[str] = "erf"
+    scalar: ClassVar[str] = "erf(a)"
     kinds: ClassVar[str] = "f"
     algebra: ClassVar[Algebra] = RISING
 

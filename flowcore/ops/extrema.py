@@ -24,6 +24,7 @@ class Maximum(Binary):
     """The greater of x1 and x2, nan where either is."""
 
     name: ClassVar[str] = "maximum"
+    scalar: ClassVar[str] = "a if a >= b or a != a else b"
     kinds: ClassVar[str] = "biuf"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("max",))
     ufunc: ClassVar[np.ufunc] = np.maximum
@@ -37,6 +38,7 @@ class Minimum(Binary):
     """The lesser of x1 and x2, nan where either is."""
 
     name: ClassVar[str] = "minimum"
+    scalar: ClassVar[str] = "a if a <= b or a != a else b"
     kinds: ClassVar[str] = "biuf"
     algebra: ClassVar[Algebra] = Algebra(monotone=(1, 1), joint=("min",))
     ufunc: ClassVar[np.ufunc] = np.minimum

@@ -56,6 +56,7 @@ class Tanh(Hyperbolic):
     """tanh x."""
 
     name: ClassVar[str] = "tanh"
+    scalar: ClassVar[str] = "tanh(a)"
     algebra: ClassVar[Algebra] = RISING
 
     def kernel(self, x: Array, **_: Any) -> Any:

@@ -40,6 +40,7 @@ class Reduction(Op):
     axes: tuple[int, ...]
 
     kinds: ClassVar[str] = "biuf"
+    makes_memory: ClassVar[bool] = True
 
     def check(self, x: Type) -> None:
         """DTypeError or ShapeError where `x` cannot be reduced so."""
@@ -81,6 +82,7 @@ class Sum(Reduction):
     """y[a] = Σ_b x[a,b]; booleans and small integers are summed as 64-bit integers."""
 
     name: ClassVar[str] = "sum"
+    loop: ClassVar[str] = "sum"
     kinds: ClassVar[str] = "biufc"
 
     def infer(self, x: Type) -> tuple[Type, ...]:
@@ -132,6 +134,7 @@ class Max(Extremum):
     """y[a] = max_b x[a,b]."""
 
     name: ClassVar[str] = "max"
+    loop: ClassVar[str] = "max"
 
     def kernel(self, x: Array) -> Any:
         return _reduced(np.maximum, self, x, lowest(x.dtype))

@@ -29,6 +29,7 @@ class Negative(Elementwise):
     """-x."""
 
     name: ClassVar[str] = "negative"
+    scalar: ClassVar[str] = "-a"
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}),), monotone=(-1,))
     wraps: ClassVar[bool] = True
     ufunc: ClassVar[np.ufunc] = np.negative
@@ -42,6 +43,7 @@ class Abs(Elementwise):
     """|x|, real also where x is complex."""
 
     name: ClassVar[str] = "abs"
+    scalar: ClassVar[str] = "abs(a)"
     ufunc: ClassVar[np.ufunc] = np.abs
 
     def infer(self, x: Type, **_: Any) -> tuple[Type, ...]:

@@ -26,6 +26,7 @@ class Where(Elementwise):
     """y = a where the condition holds, else b."""
 
     name: ClassVar[str] = "where"
+    scalar: ClassVar[str] = "b if a else c"
     kinds: ClassVar[str] = "biufc"
     draws: ClassVar[tuple[str, ...]] = ("bool", "normal", "normal")
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({1, 2}),), selects=(frozenset({1, 2}),), monotone=(0, 1, 1))

@@ -35,6 +35,7 @@ class Reshape(Op):
     shape: tuple[int, ...]
 
     name: ClassVar[str] = "reshape"
+    loop: ClassVar[str] = "same"
     algebra: ClassVar[Algebra] = MOVES
 
     def infer(self, x: Type) -> tuple[Type, ...]:
@@ -147,6 +148,7 @@ class BroadcastTo(Op):
     shape: tuple[int, ...]
 
     name: ClassVar[str] = "broadcast_to"
+    loop: ClassVar[str] = "same"
     algebra: ClassVar[Algebra] = MOVES
 
     def infer(self, x: Type) -> tuple[Type, ...]:

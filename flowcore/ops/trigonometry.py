@@ -35,6 +35,7 @@ class Sin(Circular):
     """sin x."""
 
     name: ClassVar[str] = "sin"
+    scalar: ClassVar[str] = "sin(a)"
     ufunc: ClassVar[np.ufunc] = np.sin
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
@@ -46,6 +47,7 @@ class Cos(Circular):
     """cos x."""
 
     name: ClassVar[str] = "cos"
+    scalar: ClassVar[str] = "cos(a)"
     ufunc: ClassVar[np.ufunc] = np.cos
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:

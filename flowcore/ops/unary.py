@@ -42,6 +42,7 @@ class Exp(Exponential):
     """e^x."""
 
     name: ClassVar[str] = "exp"
+    scalar: ClassVar[str] = "exp(a)"
     ufunc: ClassVar[np.ufunc] = np.exp
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
@@ -53,6 +54,7 @@ class Expm1(Exponential):
     """e^x - 1, exact near 0."""
 
     name: ClassVar[str] = "expm1"
+    scalar: ClassVar[str] = "expm1(a)"
 
     def kernel(self, x: Array, **_: Any) -> Any:
         return _complex_expm1(x) if x.dtype.kind == "c" else np.expm1(x)
@@ -80,6 +82,7 @@ class Log(Positive):
     """The natural logarithm."""
 
     name: ClassVar[str] = "log"
+    scalar: ClassVar[str] = "log(a)"
     ufunc: ClassVar[np.ufunc] = np.log
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
@@ -91,6 +94,7 @@ class Log1p(Positive):
     """log(1 + x), exact near 0."""
 
     name: ClassVar[str] = "log1p"
+    scalar: ClassVar[str] = "log1p(a)"
     ufunc: ClassVar[np.ufunc] = np.log1p
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
@@ -124,6 +128,7 @@ class Sqrt(Positive):
     """The square root."""
 
     name: ClassVar[str] = "sqrt"
+    scalar: ClassVar[str] = "sqrt(a)"
     ufunc: ClassVar[np.ufunc] = np.sqrt
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Tensor:
@@ -135,6 +140,7 @@ class Reciprocal(Elementwise):
     """1 / x."""
 
     name: ClassVar[str] = "reciprocal"
+    scalar: ClassVar[str] = "1 / a"
     kinds: ClassVar[str] = "fc"
     ufunc: ClassVar[np.ufunc] = np.reciprocal
     draws: ClassVar[tuple[str, ...]] = ("positive",)

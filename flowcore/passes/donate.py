@@ -1,0 +1,76 @@
+"""Results written where the inputs lie that they replace: one rank's graph → graph whose updates are in place.
+
+That is done where a fused kernel reads the input and gives the result, element by element in one pass, and where
+everything else that reads the input, also through views of it, has run before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flowcore.fused import Fused
+from flowcore.graph import Graph, Node
+from flowcore.op import Op
+
+Update = tuple[int, int]
+"""An input and the output that replaces it."""
+
+
+def donate(graph: Graph, updates: Sequence[Update]) -> tuple[Graph, set[int]]:
+    """`graph` with results in the memory of inputs, and those inputs."""
+    views = _views(graph)
+    last = {number: place for place, node in enumerate(graph.nodes) for number in node.inputs}
+    maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
+    nodes, taken = list(graph.nodes), set()
+    for old, new in updates:
+        place = maker.get(new)
+        family = views.get(old, {old})
+        if place is None or old not in graph.inputs or family & set(graph.outputs):
+            continue
+        if any(last.get(number, -1) > place for number in family) or any(last.get(n) == place for n in family - {old}):
+            continue
+        node = _over(nodes[place], old, new)
+        if node is not None and old not in taken:
+            nodes[place] = node
+            taken.add(old)
+    return Graph(graph.values, graph.inputs, tuple(nodes), graph.outputs), taken
+
+
+def _over(node: Node, old: int, new: int) -> Node | None:
+    """`node` with its result `new` written over its input `old`; None where it cannot be."""
+    op = node.op
+    if not isinstance(op, Fused) or old not in node.inputs or max(op.body.stages) > 0:
+        return None
+    source, result = node.inputs.index(old), node.outputs.index(new)
+    given, made = op.body.inputs[source], op.body.values[op.body.results[result]]
+    if given != made or made.space != "rc":
+        return None
+    into = tuple(source if place == result else other for place, other in enumerate(op.into))
+    return replace(node, op=replace(op, body=replace(op.body, into=into), into=into))
+
+
+def _views(graph: Graph) -> dict[int, set[int]]:
+    """Per input all values that may share its memory, itself included."""
+    found: dict[int, set[int]] = {number: set() for number in graph.inputs}
+    for number, held in roots(graph).items():
+        for root in held & found.keys():
+            found[root].add(number)
+    return found
+
+
+def roots(graph: Graph) -> dict[int, frozenset[int]]:
+    """Per value the values whose memory it may share: itself, where its operator makes memory of its own."""
+    found: dict[int, frozenset[int]] = {number: frozenset([number]) for number in graph.inputs}
+    for node in graph.nodes:
+        if makes_memory(node.op):
+            found.update((number, frozenset([number])) for number in node.outputs)
+        else:
+            held: frozenset[int] = frozenset().union(*(found[number] for number in node.inputs))
+            found.update((number, held | {number}) for number in node.outputs)
+    return found
+
+
+def makes_memory(op: Op) -> bool:
+    """Whether what `op` gives is memory of its own; whatever is not known to be may be a view of an operand."""
+    return op.makes_memory or op.scalar != ""

@@ -1,0 +1,182 @@
+"""Chains and trees of elementwise operators, broadcasts and reductions become single nodes: one rank's graph → graph.
+
+Nodes are joined greedily in order, each with the kernels that make its operands, wherever one loop over rows and
+columns can compute both and no path leads out of the joined nodes and back into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from math import prod
+
+from flowcore.fused import Fused
+from flowcore.graph import Graph, Node
+from flowcore.jit.source import Body, Value
+from flowcore.passes.dce import dce
+from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
+from flowcore.placement.layout import Shape
+
+LEAST = 4096
+"""Elements of a kernel below which operators stay as they are."""
+MOST = 48
+"""Operators of one kernel."""
+
+
+def fuse(graph: Graph, least: int = LEAST) -> Graph:
+    """`graph` with fused nodes for what loops of at least `least` elements can compute together."""
+    literals = {node.outputs[0]: node for node in graph.nodes if node.op.name == "full" and is_fusable(graph, node)}
+    units = _Joiner(graph, literals).run()
+    return dce(_rebuilt(graph, units, literals, least))
+
+
+@dataclass
+class _Unit:
+    """Nodes that run together; bit n of a mask stands for node n."""
+
+    nodes: list[int]
+    kernel: Shape
+    splits: dict[int, Spaces]
+    is_open: bool
+    """Whether a loop can compute its nodes, alone or with others."""
+    before: int = 0
+    after: int = 0
+    members: int = 0
+
+
+class _Joiner:
+    def __init__(self, graph: Graph, literals: dict[int, Node]) -> None:
+        self.graph, self.literals = graph, literals
+        self.producer = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
+        self.units = [self._single(place, node) for place, node in enumerate(graph.nodes)]
+        self._order()
+
+    def _single(self, place: int, node: Node) -> _Unit:
+        shapes = [type.shape for type in self.graph.types((*node.outputs, *node.inputs))]
+        kernel = max(shapes, key=lambda shape: (prod(shape), len(shape)))
+        is_open = is_fusable(self.graph, node) and node.outputs[0] not in self.literals
+        return _Unit([place], kernel, self._splits([place], kernel) if is_open else {}, is_open, members=1 << place)
+
+    def _splits(self, nodes: Sequence[int], kernel: Shape) -> dict[int, Spaces]:
+        """The splits under which these nodes can be one kernel, and the spaces then."""
+        members = [self.graph.nodes[place] for place in nodes]
+        used = [number for node in members for number in node.inputs if number in self.literals]
+        found = {split: spaces(self.graph, members, used, kernel, split) for split in range(len(kernel) + 1)}
+        return {split: given for split, given in found.items() if given is not None}
+
+    def _order(self) -> None:
+        """What must run before and after every node."""
+        for place, node in enumerate(self.graph.nodes):
+            for number in node.inputs:
+                if number in self.producer:
+                    source = self.units[self.producer[number]]
+                    self.units[place].before |= source.before | source.members
+        for place in reversed(range(len(self.units))):
+            unit = self.units[place]
+            for number in self.graph.nodes[place].inputs:
+                if number in self.producer:
+                    self.units[self.producer[number]].after |= unit.after | unit.members
+
+    def run(self) -> list[_Unit]:
+        """All units, none twice, by their last node."""
+        for place, node in enumerate(self.graph.nodes):
+            for number in dict.fromkeys(node.inputs):
+                if number in self.producer:
+                    self._join(self.units[place], self.units[self.producer[number]])
+        distinct = {id(unit): unit for unit in self.units}
+        return sorted(distinct.values(), key=lambda unit: unit.nodes[-1])
+
+    def _join(self, unit: _Unit, other: _Unit) -> None:
+        if unit is other or not (unit.is_open and other.is_open) or len(unit.nodes) + len(other.nodes) > MOST:
+            return
+        sizes = prod(unit.kernel), prod(other.kernel)
+        if min(sizes) == 1 < max(sizes):
+            return
+        members = unit.members | other.members
+        before, after = (unit.before | other.before) & ~members, (unit.after | other.after) & ~members
+        if before & after:
+            return
+        nodes = sorted((*unit.nodes, *other.nodes))
+        kernel = max(unit.kernel, other.kernel, key=lambda shape: (prod(shape), len(shape)))
+        splits = self._splits(nodes, kernel)
+        if not splits:
+            return
+        joined = _Unit(nodes, kernel, splits, True, before, after, members)
+        for place in nodes:
+            self.units[place] = joined
+        for place in _bits(before):
+            self.units[place].after |= after | members
+        for place in _bits(after):
+            self.units[place].before |= before | members
+
+
+def _bits(mask: int) -> Iterable[int]:
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], least: int) -> Graph:
+    """The graph with every unit worth it as one node, in an order in which all inputs come first."""
+    uses: dict[int, set[int]] = {}
+    for place, node in enumerate(graph.nodes):
+        for number in node.inputs:
+            uses.setdefault(number, set()).add(place)
+    nodes: list[Node] = []
+    for unit in units:
+        members = [graph.nodes[place] for place in unit.nodes]
+        work = [node for node in members if not _is_view(node)]
+        if len(work) > 1 and prod(unit.kernel) >= least:
+            inside = set(unit.nodes)
+            used = [n for node in members for n in node.outputs if n in graph.outputs or uses.get(n, set()) - inside]
+            nodes.append(_fused(graph, members, unit, used, literals))
+        else:
+            nodes.extend(members)
+    return Graph(graph.values, graph.inputs, tuple(_sorted(nodes)), graph.outputs)
+
+
+def _is_view(node: Node) -> bool:
+    return node.op.name in ("reshape", "broadcast_to", "alias")
+
+
+def _fused(
+    graph: Graph, members: Sequence[Node], unit: _Unit, outputs: Sequence[int], literals: dict[int, Node]
+) -> Node:
+    """One node for the `members`, giving those of their results that are used elsewhere."""
+    split = min(unit.splits)
+    found, kernel = unit.splits[split], unit.kernel
+    constants = [literals[number] for number in found.own if number in literals]
+    steps = [*constants, *members]
+    place = {number: index for index, number in enumerate((*found.reads, *(node.outputs[0] for node in steps)))}
+    body = Body(
+        tuple(Value(str(graph.values[number].type.dtype), read.space) for number, read in found.reads.items()),
+        tuple(as_step(graph, node, found.own, place) for node in steps),
+        tuple(place[number] for number in outputs),
+        (-1,) * len(outputs),
+    )
+    rows, columns = prod(kernel[:split]), prod(kernel[split:])
+    shapes = tuple(graph.values[number].type.shape for number in outputs)
+    repeats = tuple((read.repeat, read.period) for read in found.reads.values())
+    op = Fused(body, rows, columns, repeats, shapes, body.into)
+    return Node(op, tuple(found.reads), tuple(outputs), members[0].where)
+
+
+def _sorted(nodes: Sequence[Node]) -> Iterable[Node]:
+    """`nodes` in an order in which inputs are defined first, else as they stand."""
+    producer = {number: place for place, node in enumerate(nodes) for number in node.outputs}
+    waits = [len({producer[n] for n in node.inputs if n in producer}) for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for place, node in enumerate(nodes):
+        for source in {producer[n] for n in node.inputs if n in producer}:
+            readers.setdefault(source, []).append(place)
+    ready = [place for place, count in enumerate(waits) if count == 0]
+    heapify(ready)
+    while ready:
+        place = heappop(ready)
+        yield nodes[place]
+        for reader in readers.get(place, ()):
+            waits[reader] -= 1
+            if waits[reader] == 0:
+                heappush(ready, reader)
