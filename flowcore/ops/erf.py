@@ -21,7 +21,7 @@ from flowcore.ops.unary import RISING, exp, square
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
-__all__ = ["erf"]
+__all__ = ["erf", "erfc"]
 
 SMALL, LARGE = 0.46875, 4.0
 
@@ -89,6 +89,22 @@ def erf_array(x: Array) -> Array:
     return shaped
 
 
+def erfc_array(x: Array) -> Array:
+    """1 - erf of every element, in the dtype of `x`, computed in double precision and without cancellation."""
+    flat = np.asarray(x, np.float64).reshape(-1)
+    size = np.abs(flat)
+    result = np.where(np.isnan(size), np.nan, 0.0)
+    near, middle, far = size <= SMALL, (size > SMALL) & (size <= LARGE), (size > LARGE) & (size < 28)
+    inner = size[near]
+    result[near] = 1 - inner * _ratio(ERF_SMALL, inner * inner)
+    inner = size[middle]
+    result[middle] = _gaussian(inner) * _ratio(ERFC_MIDDLE, inner)
+    inner = size[far]
+    inverse = 1 / (inner * inner)
+    result[far] = _gaussian(inner) * (1 / sqrt(pi) - inverse * _ratio(ERFC_LARGE, inverse)) / inner
+    return np.where(flat < 0, 2 - result, result).reshape(x.shape).astype(x.dtype)
+
+
 def _gaussian(size: Array) -> Array:
     """exp(-x²), with x² split so that its rounding does not spoil the exponential."""
     coarse = np.trunc(size * 16) / 16
@@ -112,7 +128,28 @@ class Erf(Elementwise):
         return dy * exp(-square(x)) * (2 / sqrt(pi))
 
 
+@operator
+class Erfc(Elementwise):
+    """y = 1 - erf x."""
+
+    name: ClassVar[str] = "erfc"
+    kinds: ClassVar[str] = "f"
+    algebra: ClassVar[Algebra] = Algebra(monotone=(-1,))
+
+    def kernel(self, x: Array) -> Any:
+        return erfc_array(x)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
+        return dy * exp(-square(x)) * (-2 / sqrt(pi))
+
+
 @function
 def erf(x: TensorLike, /) -> Tensor:
     """The error function, elementwise."""
     return apply(Erf(), *floating(x))
+
+
+@function
+def erfc(x: TensorLike, /) -> Tensor:
+    """1 - erf(x), elementwise, exact where that is small."""
+    return apply(Erfc(), *floating(x))
