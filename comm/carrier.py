@@ -78,7 +78,8 @@ class Flat:
                 [(task.index, [_part(views, read, group.index) for read in task.terms]) for task in route.flat]
             )
         is_whole = len(route.flat) == 1 and not route.fills and route.flat[0].shape == self.shape != ()
-        self.simple = UFUNCS[plan.levels[0][1]] if is_whole and len(plan.levels) == 1 else None
+        has_terms = is_whole and len(plan.levels) == 1 and len(route.flat[0].terms) > 1
+        self.simple = UFUNCS[plan.levels[0][1]] if has_terms else None
 
     def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
         """The target block, read-only."""

@@ -106,8 +106,8 @@ def sum_into(terms: Sequence[Array], out: Array) -> bool:
     """
     if len(terms) > 8 or not out.flags.c_contiguous or not all(term.flags.c_contiguous for term in terms):
         return False
-    if out.ndim == 1:
-        _sum(out, tuple(terms))
-    else:
-        _sum(out.reshape(-1), tuple([term.reshape(-1) for term in terms]))
+    flat = [term.reshape(-1) for term in terms]
+    for term in flat:
+        term.flags.writeable = False  # of this view; arrays of one type make one compiled sum for each number of terms
+    _sum(out.reshape(-1), tuple(flat))
     return True

@@ -48,3 +48,13 @@ def test_what_is_written_past_the_cache_is_right() -> None:
     found = np.empty(size + 1)[1:]
     assert compiled.sum_into(terms, found)
     assert found.tobytes() == (terms[0] + terms[1] + terms[2]).tobytes()
+
+
+def test_terms_of_others_and_own_ones_are_added_alike() -> None:
+    compiled = pytest.importorskip("flowcore.comm.compiled", exc_type=ImportError)
+    terms = [drawn("f4", 1000, 0, seed).reshape(10, 100) for seed in range(3)]
+    terms[2].flags.writeable = False
+    found = np.empty((10, 100), "f4")
+    assert compiled.sum_into(terms, found)
+    assert found.tobytes() == (terms[0] + terms[1] + terms[2]).tobytes()
+    assert terms[1].flags.writeable
