@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any
 
 from flowcore.errors import GradError
-from flowcore.grad import as_leaf, grad, grad_enabled, gradients, variables, vjp, zeros_like
+from flowcore.grad import adopted, as_leaf, grad, grad_enabled, gradients, variables, vjp, zeros_like
 from flowcore.ops.create import eye
 from flowcore.staging import replay, stage, symbolic
 from flowcore.tensor import Tensor
@@ -29,7 +29,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     Primals and tangents are equal trees of tensors. has_aux: f returns (result, more), and this returns more as well.
     """
     arguments, leaves, _ = variables(tuple(primals), range(len(primals)))
-    directions, _ = flatten(tuple(tangents))
+    directions, _ = flatten(adopted(tuple(tangents)))
     if [x.shape for x in directions] != [x.shape for x in leaves]:
         raise GradError(
             f"jvp with tangents of shapes {[x.shape for x in directions]} for primals of {[x.shape for x in leaves]}: "
@@ -81,7 +81,7 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
         for number in numbers:
             if not -len(arguments) <= number < len(arguments):
                 raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
-        rows, rebuild = MODES[mode](chosen, tuple(arguments[number] for number in numbers))
+        rows, rebuild = MODES[mode](chosen, tuple(adopted(arguments[number]) for number in numbers))
         return rebuild([row[0] if isinstance(argnums, int) else row for row in rows])
 
     return wrapped

@@ -31,6 +31,11 @@ NUMBERS = (np.ndarray, np.floating, np.complexfloating, float, complex)
 """What may stand for a tensor among the arguments to differentiate by."""
 
 
+def adopted(tree: Any) -> Any:
+    """`tree` with tensors for the arrays and floats in it."""
+    return replaced(tree, NUMBERS, asarray)
+
+
 @contextmanager
 def grad_enabled(wanted: bool) -> Iterator[None]:
     """Record operations for differentiation, or not, inside the block."""
@@ -147,7 +152,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     outputs, _ = flatten(value)
 
     def pull(*cotangents: Any) -> tuple[Any, ...]:
-        given = [cotangent for item in cotangents for cotangent in flatten(item)[0]]
+        given = [cotangent for item in cotangents for cotangent in flatten(adopted(item))[0]]
         if [x.shape for x in given] != [x.shape for x in outputs]:
             raise GradError(
                 f"cotangents of shapes {[x.shape for x in given]} for results of {[x.shape for x in outputs]}: "
@@ -214,7 +219,7 @@ def variables(
     for number in numbers:
         if not -len(arguments) <= number < len(arguments):
             raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
-        parts, build = flatten(replaced(arguments[number], NUMBERS, asarray))
+        parts, build = flatten(adopted(arguments[number]))
         if not parts:
             raise GradError(f"argument {number} has no tensor to differentiate by: pass tensors, arrays or floats")
         mine = [as_leaf(part) for part in parts]

@@ -69,6 +69,11 @@ def operands(row: Row, shapes: tuple[Shape, ...], dtype: str, random: np.random.
 class Reference:
     """numpy, but for what the standard and flowcore's default dtypes say otherwise."""
 
+    @property
+    def fft(self) -> Any:
+        """The transforms."""
+        return Fourier()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
 
@@ -141,6 +146,21 @@ class Reference:
             return np.argsort(x, axis=axis, stable=True)
         backwards = np.argsort(np.flip(x, axis=axis), axis=axis, stable=True)
         return np.flip(x.shape[axis] - 1 - backwards, axis=axis)
+
+
+class Fourier:
+    """numpy's transforms; frequencies are floats of the default dtype."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np.fft, name)
+
+    @staticmethod
+    def fftfreq(n: int, d: float = 1.0, dtype: Any = np.float32) -> Any:
+        return np.fft.fftfreq(n, d).astype(dtype)
+
+    @staticmethod
+    def rfftfreq(n: int, d: float = 1.0, dtype: Any = np.float32) -> Any:
+        return np.fft.rfftfreq(n, d).astype(dtype)
 
 
 REFERENCE = Reference()

@@ -89,6 +89,10 @@ def test_functions_take_arrays_of_numpy() -> None:
     np.testing.assert_array_equal(fc.matmul(X, X.T).numpy(), X @ X.T)
     np.testing.assert_array_equal((np.float64(2) * fc.asarray(X)).numpy(), 2 * X)
     np.testing.assert_array_equal(fc.grad(lambda x: (x * x).sum())(X).numpy(), 2 * X)
+    np.testing.assert_array_equal(fc.vjp(lambda x: x * x, X)[1](X)[0].numpy(), 2 * X * X)
+    np.testing.assert_array_equal(fc.jvp(lambda x: x * x, (X,), (X,))[1].numpy(), 2 * X * X)
+    np.testing.assert_array_equal(fc.hessian(lambda x: (x * x).sum())(X[0]).numpy(), 2 * np.eye(4))
+    np.testing.assert_array_equal(fc.vmap(lambda x: x.sum())(X).numpy(), X.sum(axis=1))
     assert fc.grad(lambda x: x**3)(2.0).item() == 12
     with pytest.raises(GradError):
         fc.grad(lambda x: x * 1.0)(2)
