@@ -215,19 +215,25 @@ def to_numpy(x: Any, dtype: Any) -> Array:
     if hasattr(x, "__array__") or _is_buffer(x):
         array = np.asarray(x)
     else:
-        try:
-            array = np.asarray(x)
-        except ValueError as error:
-            raise ShapeError(
-                f"cannot make an array of {type(x).__name__}: {error}; give rows of equal length"
-            ) from None
-        if wanted is None and array.dtype.kind in "fc" and array.size:
+        array = _from_scalars(x, wanted)
+        if wanted is None and array.dtype.kind in "fc":
             wanted = as_dtype("float32" if array.dtype.kind == "f" else "complex64")
-        elif wanted is None and array.dtype.kind == "f":
-            wanted = as_dtype("float32")
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"an array of dtype {array.dtype} is no tensor: use numbers or booleans")
-    return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
+    with np.errstate(all="ignore"):
+        return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
+
+
+def _from_scalars(x: Any, dtype: DType | None) -> Array:
+    """A scalar or a (nested) sequence of scalars as numpy reads it; given `dtype`, digits that it has are kept."""
+    try:
+        return np.asarray(x, dtype if dtype is not None and dtype.kind in "iu" else None)
+    except OverflowError as error:
+        raise DTypeError(f"a number does not fit {dtype}: {error}; give another dtype") from None
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"cannot make an array of {type(x).__name__}: {error}; give numbers, in rows of equal length"
+        ) from None
 
 
 def _is_buffer(x: Any) -> bool:

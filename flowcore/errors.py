@@ -31,7 +31,7 @@ class ShapeError(FlowcoreError, ValueError):
 
 
 class IndexingError(ShapeError, IndexError):
-    """An index names an element that a tensor does not have, or does not fit its shape."""
+    """An index or an axis names what a tensor does not have, or does not fit its shape."""
 
 
 class DTypeError(FlowcoreError, TypeError):

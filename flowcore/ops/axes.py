@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowcore.errors import ShapeError
+from flowcore.errors import IndexingError, ShapeError
 from flowcore.op import MAX_DIMENSIONS
 
 
 def axis_of(axis: int, ndim: int, name: str) -> int:
-    """`axis` counted from 0; ShapeError where a tensor of `ndim` dimensions does not have it."""
+    """`axis` counted from 0; IndexingError where a tensor of `ndim` dimensions does not have it."""
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"{name} along axis {axis}: the tensor has {ndim} dimensions; give one of {-ndim}..{ndim - 1}")
+        raise IndexingError(
+            f"{name} along axis {axis}: the tensor has {ndim} dimensions; give one of {-ndim}..{ndim - 1}"
+        )
     return axis % ndim
 
 

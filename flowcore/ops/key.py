@@ -84,11 +84,19 @@ def read_key(key: Any, x: Tensor) -> Key:
                 pick = Pick(len(shape), item.ndim if item.dtype == bool_ else 1, item)
                 lengths = x.shape[len(spans) : len(spans) + pick.count]
                 if pick.is_mask and item.shape != lengths:
-                    raise IndexingError(f"a mask of shape {item.shape} for lengths {lengths}: they must be equal")
+                    pick = Pick(pick.axis, pick.count, _none_of(item, lengths))
                 spans.extend((0, length, 1) for length in lengths)
                 shape.extend(lengths)
                 picks.append(pick)
     return Key(tuple(spans), tuple(shape), tuple(picks), bool(picks) and _is_apart(items))
+
+
+def _none_of(mask: Tensor, lengths: Shape) -> Tensor:
+    """A mask that picks nothing, which is what one of other lengths picks where these are 0."""
+    fits = [mine in (0, whole) for mine, whole in zip(mask.shape, lengths, strict=False)]
+    if len(mask.shape) != len(lengths) or not all(fits):
+        raise IndexingError(f"a mask of shape {mask.shape} for lengths {lengths}: they must be equal, or 0")
+    return asarray(np.zeros(lengths, np.bool_), placement=mask.placement)
 
 
 def _item(item: Any, x: Tensor) -> Any:
