@@ -67,7 +67,7 @@ from flowcore.nn.convolution import (
 )
 from flowcore.nn.convolution_layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from flowcore.nn.functions import dropout, embedding, linear
-from flowcore.nn.layers import Dropout, Embedding, Linear
+from flowcore.nn.layers import Bilinear, Dropout, Dropout1d, Dropout2d, Dropout3d, Embedding, Flatten, Identity, Linear
 from flowcore.nn.loss_layers import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -120,6 +120,7 @@ from flowcore.nn.norm_layers import (
 )
 from flowcore.nn.norms import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from flowcore.nn.pooling import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
+from flowcore.nn.recurrent import GRU, LSTM, RNN
 from flowcore.nn.resize import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -150,6 +151,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -165,6 +169,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -174,7 +179,11 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
+    "Flatten",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -183,6 +192,7 @@ __all__ = [
     "Hardtanh",
     "HingeEmbeddingLoss",
     "HuberLoss",
+    "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
