@@ -48,6 +48,7 @@ from flowcore.ops.like import *
 from flowcore.ops.logsumexp import *
 from flowcore.ops.matrix import *
 from flowcore.ops.products import *
+from flowcore.ops.quantile import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
 from flowcore.ops.scatter import *

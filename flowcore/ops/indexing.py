@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import operands, to_global
 from flowcore.dtypes import float32, int64
 from flowcore.errors import DTypeError
 from flowcore.op import function
@@ -26,6 +26,7 @@ from flowcore.ops.selection import where
 from flowcore.ops.shape import broadcast_to, expand_dims, permute_dims, reshape
 from flowcore.ops.slices import Overwrite, Slice
 from flowcore.placement.layout import Shape
+from flowcore.placement.sbp import B
 from flowcore.tensor import Tensor, TensorLike
 
 __all__ = ["flip", "getitem", "one_hot", "written"]
@@ -43,7 +44,9 @@ def getitem(x: TensorLike, key: Any, /) -> Tensor:
     if not read.picks:
         return cut
     rows, index = _rows(cut, read)
-    return take(rows, index, axis=read.place)
+    found = take(rows, index, axis=read.place)
+    is_known = any(pick.is_mask for pick in read.picks) and found.trace is None
+    return to_global(found, sbp=B) if is_known and found.layout.is_partial else found
 
 
 def _cut(x: Tensor, key: Key) -> Tensor:

@@ -42,5 +42,7 @@ def grouped(ufunc: np.ufunc, target: Array, values: Array, length: int, identity
         order = np.argsort(target, kind="stable")
         sorted_target = target[order]
         first = np.flatnonzero(np.concatenate(([True], sorted_target[1:] != sorted_target[:-1])))
-        found[sorted_target[first]] = ufunc.reduceat(values[order], first, axis=0, dtype=values.dtype)
+        reduced = ufunc.reduceat(values[order], first, axis=0, dtype=values.dtype)
+        # 0.0 + -0.0 is 0.0, as where other ranks have the identity
+        found[sorted_target[first]] = ufunc(found[sorted_target[first]], reduced)
     return found

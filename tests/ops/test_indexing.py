@@ -70,6 +70,7 @@ def test_indices_are_tensors_that_may_be_split() -> None:
         x = fc.asarray(X, sbp=fc.S(0))
         same(x[places], X[[2, 0, 1, 0]], "tensor")
         same(x[mask], X[X > 0], "mask")
+        assert x[mask].sbp == (fc.B,) and x[:, :, mask[0, 0]].sbp == (fc.S(0),)
         same(x[:, places, places], X[:, [2, 0, 1, 0], [2, 0, 1, 0]], "two")
         same(x[places[0]], X[2], "0-d")
         x[places] = fc.asarray(X[:1] + np.arange(4.0)[:, None, None])

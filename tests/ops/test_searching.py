@@ -114,6 +114,8 @@ def test_segments_are_reduced_where_their_rows_lie(name: str) -> None:
         for layout in (fc.B, fc.S(0), fc.S(1)):
             rows, ids = fc.asarray(ROWS, sbp=layout), fc.asarray(SEGMENTS, sbp=fc.S(0) if layout == fc.S(0) else fc.B)
             same(segment(rows, ids, 4), expected, str(layout))
+            whole = segment(fc.asarray(ROWS * -0.0), SEGMENTS, 4)  # zeros keep or lose their sign alike
+            same(segment(rows * -0.0, ids, 4), whole.numpy(), str(layout))
             same(segment(rows.mT, ids, 4, axis=1), expected.T, str(layout))
         plan = fc.compile(lambda x, i: segment(x, i, 4)).plan(
             fc.asarray(ROWS, sbp=fc.S(0)), fc.asarray(SEGMENTS, sbp=fc.S(0))

@@ -56,6 +56,10 @@ CASES: dict[str, tuple[str, Function, Function]] = {
     "var of few": ("float64", lambda x: fc.var(x[:, :1], axis=1, correction=1), lambda x: np.full((3, 4), np.nan)),
     "var complex": (COMPLEX, lambda x: fc.var(x, axis=0), lambda x: np.var(x, axis=0)),
     "std": (FLOATS, lambda x: fc.std(x, keepdims=True), lambda x: np.std(x, keepdims=True)),
+    "quantile": ("float64 float32", lambda x: fc.quantile(x, [0.0, 0.3, 1.0], axis=(0, 2)),
+                 lambda x: np.quantile(x, np.array([0.0, 0.3, 1.0], x.dtype), axis=(0, 2))),
+    "median": ("float64 float32", lambda x: fc.median(x, axis=1, keepdims=True),
+               lambda x: np.median(x, axis=1, keepdims=True)),
     "max": (f"{INTEGERS} {FLOATS}", lambda x: fc.max(x, axis=(0, 1), keepdims=True),
             lambda x: np.max(x, axis=(0, 1), keepdims=True)),
     "min": (f"{INTEGERS} {FLOATS}", lambda x: fc.min(x), lambda x: np.min(x)),
@@ -113,6 +117,14 @@ def test_nan_reaches_sums_and_extremes() -> None:
     assert all(np.isnan(f(x).item()) for f in (fc.sum, fc.prod, fc.mean, fc.var, fc.max, fc.min))
 
 
+def test_quantiles_know_nan_and_infinities() -> None:
+    x = fc.asarray(np.array([[1.0, np.inf, 2.0], [np.nan, 1.0, 2.0], [-np.inf, 3.0, 5.0]]))
+    np.testing.assert_array_equal(fc.median(x, axis=1).numpy(), [2.0, np.nan, 3.0])
+    np.testing.assert_array_equal(fc.quantile(x, 1, axis=1).numpy(), [np.inf, np.nan, 5.0])
+    spread = fc.grad(lambda x: fc.quantile(x, 0.25))(fc.asarray(np.array([3.0, 1.0, 2.0])))
+    np.testing.assert_array_equal(spread.numpy(), [0.0, 0.5, 0.5])
+
+
 ZEROS = np.array([[2.0, 0.0, 3.0, -1.0], [0.0, 5.0, 0.0, 2.0], [1.5, 2.0, -3.0, 4.0]])
 
 
@@ -163,6 +175,7 @@ def test_a_recurrence_runs_either_way() -> None:
     [
         lambda x: fc.cumulative_sum(x), lambda x: fc.sum(x, axis=3), lambda x: fc.sum(x, axis=(0, 0)),
         lambda x: fc.max(x[:, :0], axis=1), lambda x: fc.max(x + 1j), lambda x: fc.diff(x, n=-1),
+        lambda x: fc.quantile(x, 1.5),
         lambda x: fc.cumulative_prod(x, axis=0, dtype=bool),
     ],
 )  # fmt: skip
