@@ -8,9 +8,9 @@ space "r", which later steps may read; sums down the columns ("c") and over ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -77,6 +77,29 @@ class Fused(Op):
         )
         self.run(arrays, made)
         return made if len(made) > 1 else made[0]
+
+    def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
+        loop, constants, into = self.compiled, self.constants, self.into
+        pairs = list(zip(memory, into, strict=True))
+        if loop is None or any(place is None and source < 0 for place, source in pairs):
+            return partial(self.write, memory)
+        new = [place.reshape(-1) for place, source in pairs if place is not None and source < 0]
+        behind = [*new, *(np.empty(self.columns, dtype) for dtype in self.body.scratch)]
+        if max(into) >= 0:
+
+            def update(*arrays: Array) -> Any:
+                loop(*constants, *[array.reshape(-1) for array in arrays], *behind)
+                made = [arrays[source] if source >= 0 else place for place, source in pairs]
+                return made if len(made) > 1 else made[0]
+
+            return update
+        results = tuple(memory) if len(memory) > 1 else memory[0]
+
+        def call(*arrays: Array) -> Any:
+            loop(*constants, *[array.reshape(-1) for array in arrays], *behind)
+            return results
+
+        return call
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         return [number for number, source in zip(numbers, self.into, strict=True) if source < 0]

@@ -19,8 +19,6 @@ from flowcore.op import Array, Type
 
 ALIGNMENT = 64
 """Bytes of a cache line, at which registers begin."""
-LEAST = 4096
-"""Bytes below which a register is not worth a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def arena(graph: Graph, nodes: Sequence[Node], roots: Mapping[int, frozenset[int
     for position, node in enumerate(nodes):
         for number in node.op.new_results(node.outputs):
             size = -(-graph.values[number].type.nbytes // ALIGNMENT) * ALIGNMENT
-            if size >= LEAST and number not in escaped:
+            if number not in escaped:
                 spans[number] = Span(position, last[number], size)
     places, size = packed(list(spans.values()))
     return Arena({n: (place, graph.values[n].type) for n, place in zip(spans, places, strict=True)}, size)

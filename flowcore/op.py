@@ -12,7 +12,7 @@ import ast
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -178,6 +178,18 @@ class Op:
     def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
         """`kernel` into contiguous `results`, which share no memory with the operands; None: memory of its own."""
         raise NotImplementedError
+
+    def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
+        """What a program calls: the results as arrays, in `memory` where there is some."""
+        if any(place is not None for place in memory):
+            return partial(self.write, memory)
+        kernel = self.kernel
+
+        def call(*arrays: Any) -> Any:
+            found = kernel(*arrays)
+            return found if isinstance(found, tuple | np.ndarray) else np.asarray(found)
+
+        return call
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         """Those of the results numbered so that `write` can be given memory for."""

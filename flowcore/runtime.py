@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flowcore.assembly import Call, Instruction, Run, assemble, failed
 from flowcore.boxing_op import Boxing
 from flowcore.comm.execute import execute
 from flowcore.comm.transport import Meeting, Transport
@@ -24,22 +25,9 @@ from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
 from flowcore.world import World
 
-Call = Callable[..., Any]
 Stage = Callable[[Graph], Graph]
 KEPT_BYTES = 2**24
 """The most bytes of values that are computed once because they depend on no input."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """Run `call` on registers; `moves`: it also takes the transport."""
-
-    call: Call
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    dead: tuple[int, ...]
-    moves: bool
-    node: Node
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,8 @@ class Program:
     constants: tuple[tuple[int, Array], ...]
     arena: Arena
     """The memory of the registers that operators write into."""
+    stages: tuple[Stage, ...]
+    """What the graphs of its operators pass through as well."""
     overwritten: tuple[int, ...]
     """The inputs, by position, whose memory takes a result."""
     meets: bool
@@ -67,22 +57,37 @@ class Program:
             if self.meets and chain is not None:
                 meeting = self.graph.ranks, chain.digest, chain.lines
                 if self.is_transfer:
-                    return [self.instructions[0].call(world.transport, blocks[0], meeting)]
+                    return [self.call(self.instructions[0])(world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
         with np.errstate(all="ignore"):
             return self.execute(world.transport, blocks)
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""
-        registers: list[Any] = [None] * len(self.local.values)
-        for number, block in zip(self.inputs, blocks, strict=True):
-            if number is not None:
-                registers[number] = block
-        for number, block in self.constants:
-            registers[number] = block
-        for instruction in self.instructions:
-            _step(instruction, registers, transport)
-        return [None if number is None else registers[number] for number in self.outputs]
+        try:
+            return self.body(transport, blocks)
+        except FlowcoreError as error:
+            instruction = failed(self.instructions, self.body, error)
+            if instruction is not None:
+                error.add_note(f"in {instruction.node.op.name}, called at {instruction.node.where}")
+            raise
+
+    @cached_property
+    def body(self) -> Run:
+        """All instructions as one function, made when the program first runs."""
+        calls = [self.call(instruction) for instruction in self.instructions]
+        return assemble(self.instructions, calls, self.inputs, self.outputs, dict(self.constants))
+
+    def call(self, instruction: Instruction) -> Call:
+        """What an instruction calls, with the memory of its results."""
+        op, outputs = instruction.node.op, instruction.outputs
+        if isinstance(op, Move):
+            return _transfer(op)
+        if isinstance(op, Inside):
+            return _inside(op, self.stages)
+        if any(number in self.arena.places for number in outputs):
+            return op.prepare([self.arena.registers.get(number) for number in outputs])
+        return op.prepare([None] * len(outputs))
 
     @cached_property
     def is_transfer(self) -> bool:
@@ -105,22 +110,6 @@ class Program:
         return self.operators
 
 
-def _step(instruction: Instruction, registers: list[Any], transport: Transport) -> None:
-    arguments = [registers[number] for number in instruction.inputs]
-    try:
-        found = instruction.call(transport, *arguments) if instruction.moves else instruction.call(*arguments)
-    except FlowcoreError as error:
-        error.add_note(f"in {instruction.node.op.name}, called at {instruction.node.where}")
-        raise
-    if len(instruction.outputs) == 1:
-        registers[instruction.outputs[0]] = found
-    elif instruction.outputs:
-        for number, block in zip(instruction.outputs, found, strict=True):
-            registers[number] = block
-    for number in instruction.dead:
-        registers[number] = None
-
-
 def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = ()) -> Program:
     """The program of `rank` for a physical graph, its own graph passed through `stages`.
 
@@ -137,7 +126,7 @@ def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequen
     memory = arena(local, nodes, roots(local)) if stages else Arena({}, 0)
     return Program(
         graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
-        _instructions(local, nodes, set(constants), memory, stages), tuple(constants.items()), memory,
+        _instructions(local, nodes, set(constants)), tuple(constants.items()), memory, tuple(stages),
         tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph),
     )  # fmt: skip
 
@@ -158,10 +147,8 @@ def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank:
     return tuple(next(held) if rank in graph.values[number].placement else None for number in numbers)
 
 
-def _instructions(
-    local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena, stages: Sequence[Stage]
-) -> tuple[Instruction, ...]:
-    """The calls for `nodes`, each with the registers that nothing reads after it."""
+def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int]) -> tuple[Instruction, ...]:
+    """Those of `nodes`, each with the registers that nothing reads after it."""
     last: dict[int, int] = {}
     for position, node in enumerate(nodes):
         last.update((number, position) for number in (*node.inputs, *node.outputs))
@@ -170,8 +157,7 @@ def _instructions(
     for position, node in enumerate(nodes):
         dead = tuple(n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept)
         moves = isinstance(node.op, Move | Inside)
-        call = _writing(node, memory) if memory.places.keys() & set(node.outputs) else _call(node, stages)
-        found.append(Instruction(call, node.inputs, node.outputs, dead, moves, node))
+        found.append(Instruction(node.inputs, node.outputs, dead, moves, node))
     return tuple(found)
 
 
@@ -190,7 +176,7 @@ def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
             continue
         try:
             with np.errstate(all="ignore"):
-                found = _call(node, ())(*(known[number] for number in node.inputs))
+                found = node.op.prepare([None] * len(node.outputs))(*(known[number] for number in node.inputs))
         except FlowcoreError:
             left.append(node)  # it is raised where the operator stands, if that is reached
             continue
@@ -198,30 +184,6 @@ def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
         size += made
     used = {*local.outputs, *(number for node in left for number in node.inputs)}
     return {number: block for number, block in known.items() if number in used}, left
-
-
-def _call(node: Node, stages: Sequence[Stage]) -> Call:
-    """What a node calls: the kernel, or the transport's part in a change of layout, or what runs its bodies."""
-    if isinstance(node.op, Move):
-        return _transfer(node.op)
-    if isinstance(node.op, Inside):
-        return _inside(node.op, stages)
-    kernel = node.op.kernel
-
-    def call(*blocks: Array) -> Any:
-        found = kernel(*blocks)
-        return found if isinstance(found, tuple | np.ndarray) else np.asarray(found)
-
-    return call
-
-
-def _writing(node: Node, memory: Arena) -> Call:
-    """A call of the kernel into the memory of its results, where they have a place."""
-
-    def call(*blocks: Array) -> Any:
-        return node.op.write([memory.registers.get(number) for number in node.outputs], *blocks)
-
-    return call
 
 
 def _inside(op: Inside, stages: Sequence[Stage]) -> Call:

@@ -7,7 +7,7 @@ group as one dimension, the contraction is a batched matrix product of views.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -82,10 +82,14 @@ def product(group: Grouping, a: Array, b: Array) -> Array:
     return np.asarray(found.reshape(batch + rows + columns).transpose(group.y))
 
 
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(axis) for axis in range(len(order)))
+
+
 def product_into(result: Array, group: Grouping, a: Array, b: Array) -> Array:
     """`product` in the memory of `result`, which has the shape of the contraction."""
     a, b = a.transpose(group.a), b.transpose(group.b)
-    order = tuple(group.y.index(axis) for axis in range(len(group.y)))
+    order = _inverse(group.y)
     if group.is_plain:
         np.matmul(a, b, out=result.transpose(order))
         return result
@@ -135,6 +139,19 @@ class Contract(Op):
 
     def kernel(self, a: Array, b: Array) -> Any:
         return product(grouping(_parsed(self.formula)), a, b)
+
+    def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
+        group, (result,) = grouping(_parsed(self.formula)), memory
+        if result is None or not group.is_plain:
+            return super().prepare(memory)
+        made, first, second = result, group.a, group.b
+        target = made.transpose(_inverse(group.y))
+
+        def call(a: Array, b: Array) -> Array:
+            np.matmul(a.transpose(first), b.transpose(second), out=target)
+            return made
+
+        return call
 
     def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
         group = grouping(_parsed(self.formula))

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowcore.dtypes import DType, bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
-from flowcore.op import MAX_DIMENSIONS, Op, Sample, Type
+from flowcore.op import MAX_DIMENSIONS, Array, Op, Sample, Type
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Algebra, Equation, broadcast_equation
 from flowcore.tensor import Tensor
@@ -84,6 +84,12 @@ class Elementwise(Op):
 
     def kernel(self, *arrays: Any, **_: Any) -> Any:
         return self.ufunc(*arrays)
+
+    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        return self.ufunc(*arrays, out=results[0])
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers if type(self).kernel is Elementwise.kernel else ()
 
     def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         return (None,) * len(inputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,7 +60,7 @@ class Progression(Op):
         """`held`, written out."""
         return self.held or tuple((0, length) for length in self.lengths)
 
-    @property
+    @cached_property
     def key(self) -> tuple[slice, ...]:
         """The slices that pick what is held of the progression out of the larger array."""
         return tuple(map(_slice, self.starts, self.inside, self.steps))

@@ -14,18 +14,20 @@ from math import prod
 from flowcore.fused import Fused
 from flowcore.graph import Graph, Node
 from flowcore.jit.source import Body, Value
+from flowcore.jit.store import is_available
 from flowcore.passes.dce import dce
 from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
 from flowcore.placement.layout import Shape
 
-LEAST = 4096
-"""Elements of a kernel below which operators stay as they are."""
+LEAST = {True: 256, False: 2**15}
+"""Elements of a kernel below which operators stay as they are, where loops are compiled and where not."""
 MOST = 48
 """Operators of one kernel."""
 
 
-def fuse(graph: Graph, least: int = LEAST) -> Graph:
-    """`graph` with fused nodes for what loops of at least `least` elements can compute together."""
+def fuse(graph: Graph, least: int | None = None) -> Graph:
+    """`graph` with fused nodes for what loops of at least `least` elements (None: `LEAST`) can compute together."""
+    least = LEAST[is_available()] if least is None else least
     literals = {node.outputs[0]: node for node in graph.nodes if node.op.name == "full" and is_fusable(graph, node)}
     units = _Joiner(graph, literals).run()
     return dce(_rebuilt(graph, units, literals, least))

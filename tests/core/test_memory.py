@@ -94,3 +94,16 @@ def test_results_of_a_step_are_not_overwritten_by_the_next() -> None:
     f(x * 3)
     np.testing.assert_array_equal(y.numpy(), kept)
     np.testing.assert_array_equal(z.numpy(), other)
+
+
+def test_an_error_in_a_compiled_function_names_the_operator_and_its_line() -> None:
+    @fc.compile
+    def f(x: fc.Tensor, y: fc.Tensor) -> fc.Tensor:
+        hidden = fc.exp(x) + 1
+        return fc.take(hidden, y, axis=0) * 2
+
+    x = fc.ones((3, 2))
+    np.testing.assert_allclose(f(x, fc.asarray([0, 2])).numpy(), np.full((2, 2), 2 * np.e + 2), rtol=1e-6)
+    with pytest.raises(fc.FlowcoreError) as caught:
+        f(x, fc.asarray([0, 3]))
+    assert any("in take, called at" in note and "test_memory.py" in note for note in caught.value.__notes__)

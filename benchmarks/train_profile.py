@@ -1,0 +1,95 @@
+"""Where the time of a training step goes, by operator, on one rank of flowcore.
+
+    python benchmarks/train_profile.py mlp
+    python benchmarks/train_profile.py gpt --steps 5 --top 20
+    flowcore run -n 2 benchmarks/train_profile.py mlp
+
+The figures are processor time of this rank's thread: what other processes take of the machine is not in them, nor is
+waiting for other ranks. Equal operators on equal shapes share a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import contenders
+import workloads
+
+import flowcore as fc
+from flowcore.assembly import Instruction
+from flowcore.runtime import Program
+
+WARM = 3
+
+
+@dataclass
+class Profile:
+    """Seconds and calls by operator and shapes."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def timed(self, program: Program, instruction: Instruction, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, counted."""
+        types = program.local.types(instruction.inputs)
+        name = f"{instruction.node.op.text()} of {' '.join(map(str, types))}"
+
+        def counted(*blocks: Any) -> Any:
+            began = time.thread_time()
+            found = call(*blocks)
+            self.seconds[name] += time.thread_time() - began
+            self.calls[name] += 1
+            return found
+
+        return counted
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self.seconds.clear()
+        self.calls.clear()
+
+
+def watch(profile: Profile) -> None:
+    """Count every call that compiled programs make from here on."""
+    plain = Program.call
+
+    def call(program: Program, instruction: Instruction) -> Callable[..., Any]:
+        made = plain(program, instruction)
+        return profile.timed(program, instruction, made) if program.stages else made
+
+    Program.call = call  # type: ignore[method-assign]  # a program asks for each of its calls once
+
+
+def main() -> None:
+    """Train, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=list(workloads.WORKLOADS))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--top", type=int, default=30, help="lines of the table")
+    options = parser.parse_args()
+    profile = Profile()
+    watch(profile)
+    step, is_first = contenders.flowcore(workloads.WORKLOADS[options.model], fc.world_size())
+    for number in range(WARM):
+        step(number)
+    profile.clear()
+    began = time.thread_time()
+    for number in range(options.steps):
+        step(number % workloads.BATCHES)
+    whole = (time.thread_time() - began) / options.steps * 1e3
+    if not is_first():
+        return
+    counted = profile.seconds.total() / options.steps * 1e3
+    calls = profile.calls.total() // options.steps
+    print(f"{options.model}: {whole:.3f} ms a step, {counted:.3f} ms of it in {calls} calls")
+    for name, seconds in profile.seconds.most_common(options.top):
+        print(f"{seconds / options.steps * 1e3:9.3f} ms {profile.calls[name] // options.steps:4} x {name:.160}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A program as one Python function: a call a line, registers as its local variables.
+
+    def run(transport, blocks):
+        (r0, r1, _,) = blocks
+        r3 = c0(r0, r1); r0 = None
+        r4, r5 = c1(transport, r3); r3 = None
+        return [r4, None, r5]
+
+Looking calls and registers up in lists would cost as a small kernel does. Programs of one form share code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+from flowcore.graph import Node
+from flowcore.op import Array
+
+Call = Callable[..., Any]
+Run = Callable[[Any, Sequence[Array | None]], list[Array | None]]
+HEAD = 5
+"""The lines of the text before the first instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What a node does to registers; `moves`: it takes the transport; `dead`: what nothing reads after it."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    dead: tuple[int, ...]
+    moves: bool
+    node: Node
+
+
+def assemble(
+    instructions: Sequence[Instruction],
+    calls: Sequence[Call],
+    inputs: Sequence[int | None],
+    outputs: Sequence[int | None],
+    constants: Mapping[int, Array],
+) -> Run:
+    """The function from the blocks of the inputs to those of the outputs, making one call per instruction."""
+    lines = [
+        "def make(calls, constants):",
+        f"    ({_names('c', range(len(calls)))}) = calls",
+        f"    ({_names('r', constants)}) = constants",
+        "    def run(transport, blocks):",
+        f"        ({''.join('_, ' if number is None else f'r{number}, ' for number in inputs)}) = blocks",
+        *(_line(place, instruction) for place, instruction in enumerate(instructions)),
+        f"        return [{', '.join('None' if number is None else f'r{number}' for number in outputs)}]",
+        "    return run",
+    ]
+    return _made("\n".join(lines))(calls, constants.values())  # type: ignore[no-any-return]  # code from text
+
+
+def _names(letter: str, numbers: Sequence[int] | Mapping[int, Array] | range) -> str:
+    return "".join(f"{letter}{number}, " for number in numbers)
+
+
+def _line(place: int, instruction: Instruction) -> str:
+    arguments = ["transport"] * instruction.moves + [f"r{number}" for number in instruction.inputs]
+    results = ", ".join(f"r{number}" for number in instruction.outputs)
+    ends = "".join(f"; r{number} = None" for number in instruction.dead)
+    return f"        {results}{' = ' * bool(results)}c{place}({', '.join(arguments)}){ends}"
+
+
+@lru_cache(maxsize=4096)
+def _made(text: str) -> Call:
+    scope: dict[str, Call] = {}
+    exec(compile(text, "<program>", "exec"), scope)
+    return scope["make"]
+
+
+def failed(instructions: Sequence[Instruction], run: Run, error: BaseException) -> Instruction | None:
+    """The instruction in which `run` raised `error`."""
+    code: CodeType = run.__code__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not code:
+        trace = trace.tb_next
+    place = -1 if trace is None else trace.tb_lineno - HEAD - 1
+    return instructions[place] if 0 <= place < len(instructions) else None
