@@ -26,7 +26,7 @@ def execute(
         return block
     carry = getattr(transport, "carry", None)
     if carry is not None:
-        return carry(plan, block, meeting)  # type: ignore[no-any-return]  # see `transport.Carries`
+        return carry(plan, block, meeting)  # type: ignore[no-any-return]  # see `transport.Shares`
     if meeting is not None:
         transport.meet(*meeting)
     return exchanged(plan, transport, block)

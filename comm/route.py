@@ -91,13 +91,18 @@ class Route:
     flat: tuple[Task, ...] | None
 
 
-def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = SMALL) -> Route | None:
+def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = SMALL, moves: bool = True) -> Route | None:
     """The route of `rank`; None where bytes cross hosts or none cross ranks. All ranks of a host agree on which.
 
-    `small`: bytes of the largest block that takes the flat way.
+    `small`: bytes of the largest block that takes the flat way. `moves` False: also where no bytes cross ranks, unless
+    the rank is alone on its host.
     """
     where = np.array(hosts)
-    if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+    if moves and not plan.messages:
+        return None
+    if not moves and sum(where[rank] == where[other] for other in plan.ranks) < 2:
+        return None
+    if not all((where[step.source] == where[step.target]).all() for step in plan.steps):
         return None
     return _Router(plan, rank, hosts, small).route()
 

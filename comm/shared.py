@@ -133,11 +133,23 @@ class SharedTransport:
             self._warn()
             return exchanged(plan, self.inner, block)
 
-    def _way(self, plan: BoxingPlan) -> Flat | Slots | None:
+    def share(self, plan: BoxingPlan, block: Array | None) -> Array | None:
+        """The same block in shared memory; the very block where there is no room, or no peer."""
+        way = self._ways[plan] if plan in self._ways else self._way(plan, moves=False)
+        if way is None:
+            return block
+        try:
+            return way.carry(check_block(plan, self.rank, block), 0, self._agree)
+        except NoRoom:
+            self._warn()
+            return block
+
+    def _way(self, plan: BoxingPlan, moves: bool = True) -> Flat | Slots | None:
         """How this rank takes part in `plan` through shared memory; None where it goes over MPI."""
         if len(self._ways) >= WAYS:
             self._ways.clear()
-        route = None if self._carrier is None else route_of(plan, self.rank, self.hosts, self.small)
+        small = self.small if moves else -1
+        route = None if self._carrier is None else route_of(plan, self.rank, self.hosts, small, moves)
         group = None if route is None else self._group(route.ranks)
         if route is None or group is None or self._carrier is None:
             self._ways[plan] = None

@@ -8,9 +8,12 @@ what turns a program that differs between ranks into an error instead of a hang 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from flowcore.comm.boxing import BoxingPlan
 
 Array = np.ndarray[Any, Any]
 Buffers = Sequence[tuple[int, Array]]
@@ -63,4 +66,20 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End this rank's program: ranks that still wait for it learn so, instead of hanging."""
+        ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A transport whose ranks share memory where they can, and carry out plans by themselves."""
+
+    def carry(self, plan: BoxingPlan, block: Array | None, meeting: Meeting | None = None) -> Array | None:
+        """The target block of this rank, read-only; None where it has none.
+
+        `meeting`: what the ranks of the plan meet on first, where they have not met already.
+        """
+        ...
+
+    def share(self, plan: BoxingPlan, block: Array | None) -> Array | None:
+        """The same block, in memory that the ranks of its host share; `plan` changes nothing."""
         ...

@@ -72,6 +72,7 @@ from flowcore.placement.sbp import S as S
 from flowcore.planned import Plan as Plan
 from flowcore.random import manual_seed as manual_seed
 from flowcore.scan import *
+from flowcore.share import *
 from flowcore.tensor import Tensor as Tensor
 from flowcore.vmap import vmap as vmap
 from flowcore.while_loop import *

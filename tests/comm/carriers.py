@@ -35,9 +35,11 @@ class Host:
             found = self._groups[ranks] = [Group(ranks, rank, words, at, wait_long, 20) for rank in ranks]
         return found
 
-    def run(self, plan: BoxingPlan, blocks: dict[int, Array], small: int = SMALL) -> dict[int, Array]:
+    def run(
+        self, plan: BoxingPlan, blocks: dict[int, Array], small: int = SMALL, moves: bool = True
+    ) -> dict[int, Array]:
         """The target blocks; what needs no memory of others is simulated."""
-        routes = {rank: route_of(plan, rank, [0] * self.ranks, small) for rank in plan.ranks}
+        routes = {rank: route_of(plan, rank, [0] * self.ranks, small, moves) for rank in plan.ranks}
         if None in routes.values():
             return simulate(plan, blocks)
         groups = dict(zip(plan.ranks, self.groups(plan.ranks), strict=True))

@@ -105,6 +105,10 @@ def test_views_of_shared_blocks_are_read_where_they_are(host: Host) -> None:
     again = host.run(plan_boxing((8, 4), "f8", Layout(mesh(2), "S0"), Layout(mesh(2), "B")), halves, small=0)
     assert np.array_equal(again[0], 2 * np.arange(32.0).reshape(8, 4))
     assert np.shares_memory(again[0], halves[1])
+    halves[1] = halves[1].copy()
+    mixed = host.run(plan_boxing((8, 4), "f8", Layout(mesh(2), "S0"), Layout(mesh(2), "B")), halves, small=0)
+    assert np.array_equal(mixed[1], 2 * np.arange(32.0).reshape(8, 4))
+    assert not np.shares_memory(mixed[0], halves[0])
 
 
 def test_where_memory_is_short_every_rank_is_told_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +128,13 @@ def test_where_memory_is_short_every_rank_is_told_and_nothing_is_lost(monkeypatc
         assert (host.run(small, {rank: np.ones(64) for rank in range(2)}, small=0)[0] == 2).all()
     assert all(carrier.is_full for carrier in host.carriers)
     assert (host.run(plan, blocks, small=0)[1] == 2).all()
+
+
+def test_sharing_a_tensor_holds_equal_blocks_once_and_slices_side_by_side(host: Host) -> None:
+    for sbp, is_one in (("B", True), ("S0", True), ("S1", False), ("P", False)):
+        layout = Layout(mesh(3), sbp)
+        blocks = scatter(np.arange(18.0).reshape(6, 3), layout)
+        found = host.run(plan_boxing((6, 3), "f8", layout, layout), blocks, small=-1, moves=False)
+        leases = [lease_of(found[rank]) for rank in range(3)]
+        assert len({lease.counters for lease in leases if lease is not None}) == (1 if is_one else 3)
+        assert all(np.array_equal(found[rank], blocks[rank]) for rank in range(3))
