@@ -78,7 +78,7 @@ class Flat:
                 [(task.index, [_part(views, read, group.index) for read in task.terms]) for task in route.flat]
             )
         is_whole = len(route.flat) == 1 and not route.fills and route.flat[0].shape == self.shape != ()
-        has_terms = is_whole and len(plan.levels) == 1 and len(route.flat[0].terms) > 1
+        has_terms = is_whole and len(route.flat[0].terms) > 1 and len(plan.levels) == 1
         self.simple = UFUNCS[plan.levels[0][1]] if has_terms else None
 
     def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
@@ -173,7 +173,10 @@ class Slots:
         return told, group.told(RESULT_SLOT)
 
     def _source(self, block: Array | None, held: list[Lease]) -> tuple[int, int, bool]:
-        """(offset, counters) of the source block in the segment, and whether it was there before."""
+        """(offset, counters) of the source block in the segment, and whether it was there before.
+
+        The counters are NOTHING where the segment has a part of it only.
+        """
         if block is None or not block.size:
             return NOTHING, NOTHING, False
         lease = lease_of(block)
@@ -188,7 +191,8 @@ class Slots:
             into = self.carrier.view(offset, block.shape, block.dtype)
             for index in self.route.shown:
                 into[index] = block[index]
-        return offset, counters, False
+        # a copy of some of the block cannot be adopted as the whole of it
+        return offset, counters if self.route.shows_all else NOTHING, False
 
     def _make(self, size: int, held: list[Lease]) -> tuple[int, int]:
         """(offset, counters) of a slot, on which this rank holds a lease until the others have finished."""
@@ -208,10 +212,10 @@ class Slots:
         found: tuple[int, int] | None = None
         for member, begin in self.route.adopted:
             line = lines[member]
-            offset = words[line + SOURCE]
-            if offset == NOTHING:
+            offset, slot = words[line + SOURCE], words[line + SOURCE_SLOT]
+            if slot == NOTHING:
                 return NOTHING, NOTHING
-            here = offset - begin, words[line + SOURCE_SLOT]
+            here = offset - begin, slot
             if found is None:
                 found = here
             elif found != here:

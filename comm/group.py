@@ -11,6 +11,7 @@ not share memory (`shared.is_possible`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from flowcore.comm.arena import LINE
@@ -18,6 +19,9 @@ from flowcore.comm.arena import LINE
 WORDS = LINE // 8
 EPOCH, DIGEST, SOURCE, SOURCE_SLOT, RESULT, RESULT_SLOT, SCRATCH, DONE = range(WORDS)
 """What the words of a line say; DONE, in line 0 alone: the last meeting that this rank has finished."""
+SPINS, YIELDS = 20, 1000
+"""Looks at the flags before a wait lets other processes run, and how often it does so before it naps: a peer that
+shares the core must run for the flag to change, and one that does not costs a yield next to nothing."""
 NOTHING, FULL = -1, -2
 """In place of an offset: there is no such block; there was no room for it."""
 SMALL = 4096
@@ -39,11 +43,10 @@ class Group:
         words: memoryview,
         offset: int,
         wait_long: Callable[[Callable[[], bool], Callable[[], frozenset[int]]], None],
-        spins: int,
     ) -> None:
         self.ranks, self.index, self.size = ranks, ranks.index(rank), len(ranks)
         self.words, self.meeting = words, 0
-        self._wait_long, self._spins = wait_long, spins
+        self._wait_long = wait_long
         start = offset // 8
         self.lines = tuple(
             tuple(start + (parity * self.size + index) * WORDS for index in range(self.size)) for parity in (0, 1)
@@ -96,12 +99,14 @@ class Group:
         """Return when all have come to the meeting to which this rank has come."""
         words, meeting = self.words, self.meeting
         others = self._others[meeting & 1]
-        for at, _ in others:
-            if words[at] != meeting:
-                break
-        else:
-            return
-        for _ in range(self._spins):
+        for _ in range(SPINS):
+            for at, _ in others:
+                if words[at] != meeting:
+                    break
+            else:
+                return
+        for _ in range(YIELDS):
+            os.sched_yield()
             for at, _ in others:
                 if words[at] != meeting:
                     break

@@ -72,16 +72,17 @@ class Place:
 class Route:
     """What one rank does. `sources`, `places`: the shape of every member's source block and the place of its target.
 
-    `shown`: the indices of its source block that others read. `phases`: tasks, with a meeting between two phases;
-    `ends_with_meeting`: others write what this host's ranks see. `adopted`: (member, bytes) such that the slot may be
-    adopted if each member's source begins that many bytes after the slot's first; empty: it never can. `leader`: the
-    member that makes that slot where it is not adopted.
+    `shown`: the indices of its source block that others read; `shows_all`: one of them is the whole block. `phases`:
+    tasks, with a meeting between two phases; `ends_with_meeting`: others write what this host's ranks see. `adopted`:
+    (member, bytes) such that the slot may be adopted if each member's source begins that many bytes after the slot's
+    first; empty: it never can. `leader`: the member that makes that slot where it is not adopted.
     """
 
     ranks: tuple[int, ...]
     sources: tuple[Shape | None, ...]
     places: tuple[Place | None, ...]
     shown: tuple[Index, ...]
+    shows_all: bool
     fills: tuple[tuple[Index, str], ...]
     phases: tuple[tuple[Task, ...], ...]
     scratch: int
@@ -131,20 +132,18 @@ class _Router:
         while len(phases) > 1 and not any(phases[-1].values()):
             phases.pop()
         rank, itemsize = self.rank, self.plan.dtype.itemsize
-        mine, adopted = self.plan.for_rank(rank), self._adopted(first)
-        if adopted:
-            # the slot that a source is copied into may become the target of all: it must hold what stays here too
-            self.shown[rank] = {box for giver, _, _, box in self._rows(first[0]) if giver == rank}
+        mine = self.plan.for_rank(rank)
         return Route(
             self.ranks,
             tuple(box_shape(self.held[r]) if r in self.held else None for r in self.ranks),
             tuple(self.places.get(r) for r in self.ranks),
             tuple(_index(box, self.held[rank]) for box in sorted(self.shown.get(rank, ()))),
+            rank in self.held and self.held[rank] in self.shown.get(rank, ()),
             tuple((_index(box, self.needed[rank]), op) for box, op in mine.fills),
             tuple(tuple(tasks[rank]) for tasks in phases),
             sum(box_size(box) for box in self.scratch[rank]) * itemsize,
             any(len(ranks) > 1 for ranks in self.replicas.values()),
-            adopted,
+            self._adopted(first),
             min((place.leader for place in self.places.values()), default=0),
             self._flat(),
         )

@@ -273,7 +273,11 @@ def to_global(
             op = _relayout(x, placement, sbp, grad_sbp)
             with suppress(TypeError):
                 world.relayouts[key] = op
-    return x if op is None else apply(op, x)
+    if op is None:
+        return x
+    if x._requires_grad or world.trace is not None:
+        return apply(op, x)  # type: ignore[no-any-return]
+    return _eager(world, op, (x,), None)[0]
 
 
 def _relayout(x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None) -> Relayout | None:

@@ -96,6 +96,17 @@ def test_a_slot_is_used_again_only_when_nobody_sees_it(host: Host) -> None:
     assert used == [carrier.arena.bytes_made for carrier in host.carriers]
 
 
+def test_what_is_copied_in_part_is_not_taken_for_the_whole(host: Host) -> None:
+    for there in ("S0", "B"):
+        for count in (1, 2):
+            plan = plan_boxing((6, 2), "f8", Layout(mesh(count), "S0"), Layout(mesh(3), there))
+            blocks = scatter(np.arange(12.0).reshape(6, 2), Layout(mesh(count), "S0"))
+            for _ in range(2):
+                for rank, block in host.run(plan, blocks, small=0).items():
+                    box = plan.target.box((6, 2), rank)
+                    assert np.array_equal(block, np.arange(12.0).reshape(6, 2)[slice(*box[0])])
+
+
 def test_views_of_shared_blocks_are_read_where_they_are(host: Host) -> None:
     plan = plan_boxing((8, 4), "f8", Layout(mesh(2), "P"), Layout(mesh(2), "B"))
     found = host.run(plan, dict.fromkeys(range(2), np.arange(32.0).reshape(8, 4)), small=0)

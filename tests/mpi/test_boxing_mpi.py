@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import warnings
 from itertools import product
 
 import numpy as np
 import pytest
 
+from flowcore.comm import collectives, mpi
 from flowcore.comm.boxing import plan_boxing
 from flowcore.comm.counting import CountingTransport
 from flowcore.comm.execute import execute
+from flowcore.comm.mpi import MpiTransport
+from flowcore.comm.shared import join
 from flowcore.comm.transport import Transport
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
@@ -71,3 +77,43 @@ def test_an_all_gather_of_slices_is_one_collective(transport: Transport) -> None
         assert (plan_boxing((7, 3), "f4", source, target).gathered is None) is (transport.size == 2)
         check(transport, (7, 3), source, target, "f4")
     assert plan_boxing((7, 3), "f4", Layout(mesh(3), "S1"), Layout(mesh(3), "B")).gathered is None
+
+
+def test_messages_longer_than_mpi_can_count_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = TRANSPORTS["mpi"](60)
+    monkeypatch.setattr(mpi, "CHUNK", 1000)
+    monkeypatch.setattr(collectives, "LONGEST", 5000)
+    size = transport.size
+    for source, target in (("S0", "B"), ("P", "B"), ("S0", "S1")):
+        check(transport, (70, 33), Layout(mesh(size), source), Layout(mesh(size), target), "f8")
+
+
+def test_without_room_in_shared_memory_mpi_moves_the_data_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = join(MpiTransport(60))
+    size = transport.size
+    check(transport, (9, 9), Layout(mesh(size), "P"), Layout(mesh(size), "B"), "f8")
+
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            check(transport, (900, 903), Layout(mesh(size), "P"), Layout(mesh(size), "B"), "f8")
+            check(transport, (900, 903), Layout(mesh(size), "S0"), Layout(mesh(size), "S1"), "f8")
+    (warning,) = caught
+    assert "goes through plain MPI" in str(warning.message)
+
+
+def test_without_any_shared_memory_ranks_use_plain_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    inner = MpiTransport(60)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        transport = join(inner)
+    assert transport is inner
+    assert len(caught) == (inner.rank == 0)
