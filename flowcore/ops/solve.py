@@ -33,7 +33,7 @@ from flowcore.tensor import Tensor, TensorLike
 __all__ = ["cholesky", "inv", "solve"]
 
 POSITIVE = "not positive definite: add a multiple of the identity, or use eigh"
-INVERTIBLE = "singular: use pinv or lstsq, or add a multiple of the identity"
+INVERTIBLE = "singular: use pinv, or add a multiple of the identity"
 
 
 @operator

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import flowcore as fc
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.dispatch import apply
-from flowcore.op import OPS, Array, Sample, Type, as_tuple, type_of
+from flowcore.op import OPS, Array, Op, Sample, Type, as_tuple, type_of
 from tests.rules.simulate import Random, draw, inputs_of, random_of, samples
 
 DOUBLE = (np.dtype("float64"), np.dtype("complex128"))
@@ -32,7 +33,25 @@ def doubles(types: Sequence[Type]) -> list[int]:
     return [place for place, type in enumerate(types) if type.dtype in DOUBLE]
 
 
-SAMPLES = [sample for sample in samples(OPS, (Boxing, Relayout)) if has_gradient(sample)]
+def in_complex(registry: dict[str, type[Op]]) -> Iterator[Sample]:
+    """The first real sample of every operator that takes complex numbers too and has no sample of these, made so."""
+    for cls in registry.values():
+        every = list(samples({cls.name: cls}, (Boxing, Relayout)))
+        if any(type.dtype.kind == "c" for sample in every for type in sample.types):
+            continue
+        for sample in every:
+            types = tuple(replace(type, dtype=DOUBLE[1]) if type.dtype == DOUBLE[0] else type for type in sample.types)
+            try:
+                sample.op.infer(*types)
+            except fc.FlowcoreError:
+                continue
+            if types != sample.types:
+                yield replace(sample, types=types)
+                break
+
+
+EVERY = (*samples(OPS, (Boxing, Relayout)), *in_complex(OPS))
+SAMPLES = [sample for sample in EVERY if has_gradient(sample)]
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
 
 
