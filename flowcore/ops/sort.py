@@ -18,11 +18,13 @@ from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters
 from flowcore.ops.call import apply
 from flowcore.ops.gather import take_along_axis
-from flowcore.ops.indexing import getitem
 from flowcore.placement.signature import Equation
 from flowcore.tensor import Tensor, TensorLike
 
 __all__ = ["argsort", "sort", "top_k"]
+
+FEW = 8
+"""Elements are picked by partition, rather than by sorting all, where they are fewer than one in so many."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,68 @@ class ArgSort(Ordering):
         return (Type(same.shape, int64),)
 
     def kernel(self, x: Array) -> Any:
-        order = np.argsort(self.turned(x), axis=self.axis, kind="stable")
-        return self.turned(x.shape[self.axis] - 1 - order) if self.descending else order
+        return np.moveaxis(_order(np.moveaxis(x, self.axis, -1), self.descending), -1, self.axis)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Any:
         return None
+
+
+@operator
+class ArgTop(Ordering):
+    """y[a, ·] = the first k of the indices that put x[a, ·] in order."""
+
+    k: int = 0
+
+    name: ClassVar[str] = "argtop"
+
+    def infer(self, x: Type) -> tuple[Type, ...]:
+        super().infer(x)
+        length = x.shape[self.axis]
+        if not 0 <= self.k <= length:
+            raise ShapeError(f"top_k of {self.k} along an axis of {length}: give 0..{length}")
+        return (Type((*x.shape[: self.axis], self.k, *x.shape[self.axis + 1 :]), int64),)
+
+    def equation(self, x: Type) -> Equation:
+        term = letters(x.ndim)
+        return Equation((term.replace(term[self.axis], "Z"),), (term.replace(term[self.axis], "Y"),))
+
+    def kernel(self, x: Array) -> Any:
+        rows = np.moveaxis(x, self.axis, -1)
+        length = rows.shape[-1]
+        if 0 < self.k * FEW < length and x.size and not (x.dtype.kind == "f" and np.isnan(x).any()):
+            found = self._picked(rows)
+            values = np.take_along_axis(rows, found, -1)
+            found = np.take_along_axis(found, _order(values, self.descending), -1)
+        else:
+            found = _order(rows, self.descending)[..., : self.k]
+        return np.moveaxis(found, -1, self.axis)
+
+    def _picked(self, rows: Array) -> Array:
+        """The indices, in order, of the k elements of each row that come first; found without sorting all."""
+        place = rows.shape[-1] - self.k if self.descending else self.k - 1
+        last = np.partition(rows, place, axis=-1)[..., place : place + 1]
+        before, equal = (rows > last if self.descending else rows < last), rows == last
+        room = self.k - before.sum(axis=-1, keepdims=True)
+        picked = before | (equal & (np.cumsum(equal, axis=-1) <= room))
+        return np.nonzero(picked)[-1].reshape(*rows.shape[:-1], self.k)
+
+    def vjp(self, dy: Tensor, x: Tensor) -> Any:
+        return None
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        cases = (((5, 7), 1, True, 2, float64, "normal"), ((25, 3), 0, False, 3, int64, "index:4"))
+        return tuple(
+            Sample(cls(axis, descending, k), (Type(shape, dtype),), (draw,))
+            for shape, axis, descending, k, dtype, draw in cases
+        )
+
+
+def _order(x: Array, descending: bool) -> Array:
+    """The indices that put the rows of `x` in order, those of equal elements in their order."""
+    if not descending:
+        return np.argsort(x, axis=-1, kind="stable")
+    return np.flip(x.shape[-1] - 1 - np.argsort(np.flip(x, -1), axis=-1, kind="stable"), -1)
 
 
 @function
@@ -119,8 +178,5 @@ def top_k(x: TensorLike, k: int, /, *, axis: int = -1, largest: bool = True) -> 
     """(the k greatest elements along `axis`, greatest first; their indices), of equal ones the first; or the least."""
     (tensor,) = operands(x)
     along = axis_of(axis, tensor.ndim, "top_k")
-    if not 0 <= k <= tensor.shape[along]:
-        raise ShapeError(f"top_k of {k} along an axis of {tensor.shape[along]}: give 0..{tensor.shape[along]}")
-    order = argsort(tensor, axis=along, descending=largest)
-    best = getitem(order, (slice(None),) * along + (slice(k),))
+    best = apply(ArgTop(along, bool(largest), k), tensor)
     return take_along_axis(tensor, best, axis=along), best

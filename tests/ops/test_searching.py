@@ -98,6 +98,19 @@ def test_functions_agree_with_numpy_on_every_layout(name: str) -> None:
     fc.launch.run(lambda: check_all(name), ranks=3, transport="threads")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bool"])
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_few_first_of_many_are_those_of_a_sort(dtype: str, largest: bool) -> None:
+    x = RANDOM.integers(-5, 6, (4, 300)).astype(dtype)
+    for k in (0, 1, 7, 37, 300):
+        for axis, array in ((1, x), (0, x.T)):
+            order = descending(array, axis) if largest else np.argsort(array, axis=axis, kind="stable")
+            expected = order[:, :k] if axis else order[:k]
+            values, indices = fc.top_k(array, k, axis=axis, largest=largest)
+            np.testing.assert_array_equal(indices.numpy(), expected)
+            np.testing.assert_array_equal(values.numpy(), np.take_along_axis(array, expected, axis))
+
+
 SEGMENTS = np.array([2, 0, 2, 2, 0])
 ROWS = RANDOM.integers(-4, 5, (5, 3)).astype(float)
 UFUNCS = {"sum": (np.add, 0.0), "max": (np.maximum, -np.inf), "min": (np.minimum, np.inf)}
