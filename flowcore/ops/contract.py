@@ -235,13 +235,20 @@ def _trimmed(x: Tensor, core: int, batch: Shape) -> tuple[Tensor, str]:
 
 
 @function
-def tensordot(a: TensorLike, b: TensorLike, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
-    """Σ a b over pairs of axes: the last of a with the first of b, or those named for a and for b."""
+def tensordot(
+    a: TensorLike, b: TensorLike, /, *, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2
+) -> Tensor:
+    """Σ a b over pairs of axes: the last `axes` of a with the first of b, or those named for a and for b."""
     first, second = aligned(a, b)
     if isinstance(axes, int):
+        if not 0 <= axes <= min(first.ndim, second.ndim):
+            raise ShapeError(f"tensordot of {first.shape} and {second.shape} over {axes} axes: both need so many")
         axes = (range(first.ndim - axes, first.ndim), range(axes))
-    ours = [axis_of(axis, first.ndim, "tensordot") for axis in axes[0]]
-    theirs = [axis_of(axis, second.ndim, "tensordot") for axis in axes[1]]
+    named = [(group,) if isinstance(group, int) else group for group in axes]
+    ours = [axis_of(axis, first.ndim, "tensordot") for axis in named[0]]
+    theirs = [axis_of(axis, second.ndim, "tensordot") for axis in named[1]]
+    if not len(ours) == len(theirs) == len(set(ours)) == len(set(theirs)):
+        raise ShapeError(f"tensordot over axes {axes}: name as many of a as of b, each once")
     names = letters(first.ndim + second.ndim)
     left, right = names[: first.ndim], list(names[first.ndim :])
     for mine, other in zip(ours, theirs, strict=True):

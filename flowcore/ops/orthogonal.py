@@ -2,7 +2,8 @@
 
 The gradients are the adjoints of the factors' differentials (M. B. Giles, "Collected matrix derivative results for
 forward and reverse mode algorithmic differentiation", 2008), for complex matrices too. Where a factor is not unique, as
-vectors of equal values or the phases of complex vectors, a loss must not depend on the choice.
+vectors of equal values or the phases of complex vectors, a loss must not depend on the choice. The factors of a matrix
+that is not finite, or for which LAPACK finds none, are nan.
 """
 
 from __future__ import annotations

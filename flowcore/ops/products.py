@@ -82,9 +82,12 @@ def cross(a: TensorLike, b: TensorLike, /, *, axis: int = -1) -> Tensor:
     first, second = aligned(a, b)
     shape = broadcast_shape("cross", [first.shape, second.shape])
     along = axis_of(axis, len(shape), "cross")
+    lengths = [x.shape[along - len(shape)] if along - len(shape) >= -x.ndim else 1 for x in (first, second)]
+    if lengths != [3, 3]:
+        raise ShapeError(
+            f"cross of {first.shape} and {second.shape} along axis {axis}: vectors need 3 elements; pad or slice them"
+        )
     first, second = (broadcast_to(x, shape) for x in (first, second))
-    if shape[along] != 3:
-        raise ShapeError(f"cross of {shape} along axis {axis}: vectors need 3 elements; pad or slice them")
     turned = [[take(x, order, axis=along) for order in ([1, 2, 0], [2, 0, 1])] for x in (first, second)]
     return turned[0][0] * turned[1][1] - turned[0][1] * turned[1][0]
 

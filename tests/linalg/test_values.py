@@ -106,6 +106,18 @@ CASES: dict[str, tuple[Any, Any, tuple[tuple[int, ...], ...], bool]] = {
     "cross": (lambda x: L.cross(x, x[:1]), lambda x: N.cross(x, x[:1]), ((3, 3), (5, 3), (2, 4, 3)), False),
     "cross first": (lambda x: L.cross(x, x, axis=-2), lambda x: N.cross(x, x, axis=-2), ((3, 4), (5, 3, 2)), False),
     "tensordot": (lambda x: L.tensordot(x, x, axes=1), lambda x: N.tensordot(x, x, axes=1), ((3, 3), (1, 1)), False),
+    "tensordot pairs": (
+        lambda x: L.tensordot(x, x, axes=((0, -1), (1, 0))),
+        lambda x: N.tensordot(x, x, axes=((0, -1), (1, 0))),
+        ((3, 3), (3, 3)),
+        False,
+    ),
+    "tensordot one": (
+        lambda x: L.tensordot(x, x, axes=(1, 0)),
+        lambda x: N.tensordot(x, x, axes=(1, 0)),
+        ((3, 3), (4, 4)),
+        False,
+    ),
     "vecdot": (lambda x: L.vecdot(x, x[:1]), lambda x: N.vecdot(x, x[:1]), SQUARE[:3] + WIDE[:3], False),
     "vecdot axis": (lambda x: L.vecdot(x, x, axis=-2), lambda x: N.vecdot(x, x, axis=-2), SQUARE + WIDE, False),
     "dot": (lambda x: fc.dot(x, x), lambda x: np.dot(x, x), SQUARE[:2], False),
@@ -171,16 +183,16 @@ def layouts(ndim: int) -> list[Any]:
 
 
 def everywhere(name: str) -> int:
-    """How many placements give what numpy does, on each rank."""
+    """How many placements give what numpy does, on each rank; real and complex matrices take turns."""
     ours, theirs, shapes, definite = CASES[name]
     count = 0
-    for dtype in ("float64", "complex128"):
-        x = matrices(shapes[1], dtype, definite)
-        for placement, sbp in layouts(x.ndim):
-            if fc.rank() in placement.ranks:
-                with fc.use(placement):
-                    agree(ours(fc.asarray(x, placement=placement, sbp=sbp)), theirs(x), dtype)
-                count += 1
+    for turn, (placement, sbp) in enumerate(layouts(len(shapes[1])), len(name)):
+        if fc.rank() in placement.ranks:
+            dtype = ("float64", "complex128")[turn % 2]
+            x = matrices(shapes[1], dtype, definite)
+            with fc.use(placement):
+                agree(ours(fc.asarray(x, placement=placement, sbp=sbp)), theirs(x), dtype)
+            count += 1
     return count
 
 
