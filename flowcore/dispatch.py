@@ -112,15 +112,20 @@ def constant(value: TensorLike, like: Tensor | None) -> Tensor:
     return asarray(value, placement=placement)
 
 
-def held(value: Any, dtype: DType) -> Any:
-    """`value`, a Python number; DTypeError where `dtype` has none such."""
+def check_number(value: Any) -> None:
+    """DTypeError where `value` is no Python number."""
     if not isinstance(value, bool | int | float | complex):
         raise DTypeError(f"{value!r} is no number: pass a Python number, or a tensor without dimensions")
+
+
+def held(value: Any, dtype: DType) -> Any:
+    """`value`, a Python number; DTypeError where `dtype` has none such."""
+    check_number(value)
     if dtype.kind in "iu":
         is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if not is_whole or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:  # type: ignore[operator]  # is real
+        if not is_whole or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             raise DTypeError(f"{value} does not fit {dtype}: cast the tensor beside it, or give another dtype")
-        return value if isinstance(value, bool) else int(value)  # type: ignore[arg-type]  # is real
+        return value if isinstance(value, bool) else int(value)
     if dtype.kind == "f" and isinstance(value, complex):
         raise DTypeError(f"{value} does not fit {dtype}: give a complex dtype, or take the real part")
     return value
@@ -220,6 +225,8 @@ def to_numpy(x: Any, dtype: Any) -> Array:
             wanted = as_dtype("float32" if array.dtype.kind == "f" else "complex64")
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"an array of dtype {array.dtype} is no tensor: use numbers or booleans")
+    if array.dtype.kind == "c" and wanted is not None and wanted.kind not in "bc":
+        raise DTypeError(f"an array of {array.dtype} as {wanted} would lose the imaginary part: take the real part")
     with np.errstate(all="ignore"):
         return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
 
@@ -227,13 +234,18 @@ def to_numpy(x: Any, dtype: Any) -> Array:
 def _from_scalars(x: Any, dtype: DType | None) -> Array:
     """A scalar or a (nested) sequence of scalars as numpy reads it; given `dtype`, digits that it has are kept."""
     try:
-        return np.asarray(x, dtype if dtype is not None and dtype.kind in "iu" else None)
+        array = np.asarray(x, dtype if dtype is not None and dtype.kind in "iu" else None)
     except OverflowError as error:
         raise DTypeError(f"a number does not fit {dtype}: {error}; give another dtype") from None
     except (TypeError, ValueError) as error:
         raise ShapeError(
             f"cannot make an array of {type(x).__name__}: {error}; give numbers, in rows of equal length"
         ) from None
+    is_beyond = dtype is None and array.dtype.kind == "f" and (array >= 2**63).any()
+    if is_beyond and all(isinstance(item, int) for item in np.asarray(x, object).flat):
+        # numpy makes floats of integers that fit no one integer dtype
+        raise DTypeError(f"no integer dtype holds all of {x!r}: give a floating dtype")
+    return array
 
 
 def _is_buffer(x: Any) -> bool:

@@ -40,16 +40,17 @@ DEFAULTS: dict[str, DType] = {"b": bool_, "i": int64, "u": int64, "f": float32, 
 """What a Python scalar becomes where nothing else decides, by numpy kind."""
 
 
+NAMES: dict[Any, DType] = {
+    **{name: dtype for dtype in ALL for name in (dtype.name, dtype.str, dtype.str[1:], dtype.type)},
+    **{kind: DEFAULTS[np.dtype(kind).kind] for kind in (bool, int, float, complex)},
+}
+
+
 def as_dtype(dtype: Any) -> DType:
-    """`dtype` (a numpy dtype, its name or a Python type) as a supported dtype."""
-    if isinstance(dtype, type) and dtype in (bool, int, float, complex):  # numpy's float64 dtype equals float
-        return DEFAULTS[np.dtype(dtype).kind]
-    try:
-        found: DType = np.dtype(dtype)
-    except TypeError:
-        raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}") from None
-    if found not in ALL:
-        raise DTypeError(f"dtype {found} is not supported: use one of {', '.join(map(str, ALL))}")
+    """`dtype` (a dtype of numpy, its name or type, or a Python type) as a supported dtype, in native byte order."""
+    found = NAMES.get(dtype.newbyteorder("=").name if isinstance(dtype, np.dtype) else dtype)
+    if found is None:
+        raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}")
     return found
 
 

@@ -250,6 +250,9 @@ class Tensor(Operators):
     def __iter__(self) -> Iterator[Tensor]:
         return iter([self[place] for place in range(len(self))])
 
+    def __contains__(self, value: TensorLike) -> bool:
+        return bool(FUNCTIONS["any"](self._call("equal", value)))
+
     # other libraries
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

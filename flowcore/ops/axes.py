@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any
 
-from flowcore.errors import IndexingError, ShapeError
+from flowcore.errors import DTypeError, IndexingError, ShapeError
 from flowcore.op import MAX_DIMENSIONS
+
+
+def whole_number(value: Any, what: str) -> int:
+    """`value`, an integer; DTypeError where it is none."""
+    try:
+        return index(value)
+    except TypeError:
+        raise DTypeError(f"{what} {value!r}: give an integer") from None
+
+
+def lengths_of(shape: Any) -> tuple[int, ...]:
+    """`shape`, one length or several, as a tuple of integers."""
+    return tuple(whole_number(length, "a length of") for length in (shape if isinstance(shape, Iterable) else (shape,)))
 
 
 def axis_of(axis: int, ndim: int, name: str) -> int:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import index as index_of
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, ClassVar
 
 import numpy as np
 
 from flowcore.comm.reduction import identity
-from flowcore.dispatch import asarray, from_shape, held, located
+from flowcore.dispatch import asarray, check_number, from_shape, held, located
 from flowcore.dtypes import DType, as_dtype, complex64, float32, int64, scalar_dtype
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
-from flowcore.ops.axes import letters
+from flowcore.ops.axes import lengths_of, letters, whole_number
 from flowcore.ops.cast import astype
 from flowcore.ops.comparison import equal
 from flowcore.ops.shape import broadcast_to, reshape
@@ -185,13 +184,14 @@ def full(
     sbp: SbpLike | None = None,
 ) -> Tensor:
     """`fill_value`, a number or a tensor without dimensions, everywhere; without dtype in that of the number."""
-    lengths = (index_of(shape),) if isinstance(shape, SupportsIndex) else tuple(map(index_of, shape))
+    lengths = lengths_of(shape)
     place = located(device, placement)
     if isinstance(fill_value, Tensor | np.ndarray):
         value = asarray(fill_value, dtype=dtype, placement=place)
         return asarray(broadcast_to(value, lengths), placement=place, sbp=sbp)
     if isinstance(fill_value, np.generic):
         dtype, fill_value = fill_value.dtype if dtype is None else dtype, fill_value.item()
+    check_number(fill_value)
     made = scalar_dtype(fill_value, None) if dtype is None else as_dtype(dtype)
     return from_shape(Full(lengths, held(fill_value, made), str(made)), lengths, place, sbp)
 
@@ -284,8 +284,9 @@ def linspace(
     first, last = (value.item() if isinstance(value, np.generic) else value for value in (start, stop))
     is_complex = isinstance(first, complex) or isinstance(last, complex)
     made = (complex64 if is_complex else float32) if dtype is None else as_dtype(dtype)
-    op = Linspace(held(first, made), held(last, made), num - endpoint, num, str(made))
-    return from_shape(op, (num,), located(device, placement), sbp)
+    count = whole_number(num, "linspace of a number of")
+    op = Linspace(held(first, made), held(last, made), count - endpoint, count, str(made))
+    return from_shape(op, (count,), located(device, placement), sbp)
 
 
 def eye(
@@ -300,9 +301,11 @@ def eye(
     sbp: SbpLike | None = None,
 ) -> Tensor:
     """(n_rows, n_cols): 1 where column - row = k, else 0."""
-    place, columns = located(device, placement), n_rows if n_cols is None else n_cols
-    offset = max(-n_rows, min(columns, k))
+    place, (rows, columns) = located(device, placement), lengths_of((n_rows, n_rows if n_cols is None else n_cols))
+    if min(rows, columns) < 0:
+        raise ShapeError(f"eye of shape {(rows, columns)}: lengths must not be negative")
+    offset = max(-rows, min(columns, whole_number(k, "eye of diagonal")))
     across = arange(columns, placement=place)
-    down = reshape(arange(offset, offset + n_rows, placement=place), (n_rows, 1))
+    down = reshape(arange(offset, offset + rows, placement=place), (rows, 1))
     result = astype(equal(down, across), float32 if dtype is None else dtype)
     return result if sbp is None else result.to_global(sbp=sbp)

@@ -145,6 +145,8 @@ def concat(tensors: Sequence[TensorLike], /, *, axis: int | None = 0) -> Tensor:
 @function
 def stack(tensors: Sequence[TensorLike], /, *, axis: int = 0) -> Tensor:
     """The tensors, all of one shape, along a new dimension at `axis`."""
+    if not tensors:
+        raise ShapeError("stack of no tensors: pass at least one")
     return concatenate([expand_dims(tensor, axis) for tensor in aligned(*tensors)], axis=axis)
 
 

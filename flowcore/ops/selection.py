@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dispatch import operands
+from flowcore.dispatch import filled, operands
 from flowcore.dtypes import bool_
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
 from flowcore.ops.elementwise import Elementwise, broadcast_shape, elementwise_samples, sum_to
+from flowcore.placement.layout import Layout
 from flowcore.placement.signature import Algebra
 from flowcore.tensor import Tensor, TensorLike
 
@@ -54,4 +55,8 @@ class Where(Elementwise):
 def where(condition: TensorLike, a: TensorLike, b: TensorLike, /) -> Tensor:
     """a where the condition holds, else b, elementwise, with broadcasting."""
     first, second = aligned(a, b)
-    return apply(Where(), *operands(condition, first)[:1], first, second)
+    if isinstance(condition, bool):  # a Python number would take the dtype of the tensors beside it
+        chosen = filled((), condition, bool_, Layout(first.placement, "B"))
+    else:
+        chosen = operands(condition, first)[0]
+    return apply(Where(), chosen, first, second)
