@@ -24,6 +24,8 @@ from flowcore.placement.search import greedy
 
 def plan(graph: Graph) -> Graph:
     """`graph` with an SBP on every value and `reads` on every node, for few bytes moved."""
+    if _is_alone(graph):
+        return _replicated(graph)
     problem = as_problem(graph)
     chosen = greedy(problem)
     values, nodes = list(graph.values), []
@@ -33,6 +35,20 @@ def plan(graph: Graph) -> Graph:
             values[output] = replace(values[output], sbp=sbp)
         nodes.append(node if node.reads is not None else replace(node, reads=candidate.inputs))
     return Graph(tuple(values), graph.inputs, tuple(nodes), graph.outputs)
+
+
+def _is_alone(graph: Graph) -> bool:
+    """Whether one rank does everything, and nothing asks for a layout: there is no choice to make."""
+    return all(
+        value.placement.size == 1 and (value.sbp is None or value.layout.is_broadcast) for value in graph.values
+    ) and all(node.reads is None and not isinstance(node.op, Relayout) for node in graph.nodes)
+
+
+def _replicated(graph: Graph) -> Graph:
+    """`graph` with every value replicated."""
+    values = tuple(replace(value, sbp=(B,) * value.placement.ndim) for value in graph.values)
+    nodes = (replace(node, reads=tuple(values[n].layout.sbp for n in node.inputs)) for node in graph.nodes)
+    return Graph(values, graph.inputs, tuple(nodes), graph.outputs)
 
 
 def as_problem(graph: Graph) -> Problem:
