@@ -6,8 +6,8 @@ columns can compute both and no path leads out of the joined nodes and back into
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from math import prod
 
@@ -16,6 +16,7 @@ from flowcore.graph import Graph, Node
 from flowcore.jit.source import Body, Value
 from flowcore.jit.store import is_available
 from flowcore.passes.dce import dce
+from flowcore.passes.recompute import Recomputer
 from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
 from flowcore.placement.layout import Shape
 
@@ -61,11 +62,7 @@ class _Joiner:
         return _Unit([place], kernel, self._splits([place], kernel) if is_open else {}, is_open, members=1 << place)
 
     def _splits(self, nodes: Sequence[int], kernel: Shape) -> dict[int, Spaces]:
-        """The splits under which these nodes can be one kernel, and the spaces then."""
-        members = [self.graph.nodes[place] for place in nodes]
-        used = [number for node in members for number in node.inputs if number in self.literals]
-        found = {split: spaces(self.graph, members, used, kernel, split) for split in range(len(kernel) + 1)}
-        return {split: given for split, given in found.items() if given is not None}
+        return _splits(self.graph, [self.graph.nodes[place] for place in nodes], self.literals, kernel)
 
     def _order(self) -> None:
         """What must run before and after every node."""
@@ -120,23 +117,56 @@ def _bits(mask: int) -> Iterable[int]:
         mask ^= lowest
 
 
+def _splits(graph: Graph, nodes: Sequence[Node], literals: Collection[int], kernel: Shape) -> dict[int, Spaces]:
+    """The splits under which these nodes can be one kernel, and the spaces then."""
+    used = [number for node in nodes for number in node.inputs if number in literals]
+    found = {split: spaces(graph, nodes, used, kernel, split) for split in range(len(kernel) + 1)}
+    return {split: given for split, given in found.items() if given is not None}
+
+
 def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], least: int) -> Graph:
     """The graph with every unit worth it as one node, in an order in which all inputs come first."""
-    uses: dict[int, set[int]] = {}
-    for place, node in enumerate(graph.nodes):
-        for number in node.inputs:
-            uses.setdefault(number, set()).add(place)
+    groups = [[graph.nodes[place] for place in unit.nodes] for unit in units]
+    worth = [
+        sum(not _is_view(node) for node in group) > 1 and prod(unit.kernel) >= least
+        for group, unit in zip(groups, units, strict=True)
+    ]
+    pairs = list(zip(groups, worth, strict=True))
+    rest = [node for group, is_worth_it in pairs if not is_worth_it for node in group]
+    again = Recomputer(graph, [group for group, is_worth_it in pairs if is_worth_it], rest, literals)
+    kernels: dict[int, tuple[list[Node], dict[int, Spaces]]] = {}
+    for place, (group, is_worth_it) in enumerate(pairs):
+        if is_worth_it:
+            kernels[place] = _extended(again, group, units[place], literals)
+    graph = replace(graph, values=tuple(again.values))
+    users: dict[int, set[int]] = {}
+    for place, group in enumerate(groups):
+        for node in kernels[place][0] if place in kernels else group:
+            for number in node.inputs:
+                users.setdefault(number, set()).add(place)
     nodes: list[Node] = []
-    for unit in units:
-        members = [graph.nodes[place] for place in unit.nodes]
-        work = [node for node in members if not _is_view(node)]
-        if len(work) > 1 and prod(unit.kernel) >= least:
-            inside = set(unit.nodes)
-            used = [n for node in members for n in node.outputs if n in graph.outputs or uses.get(n, set()) - inside]
-            nodes.append(_fused(graph, members, unit, used, literals))
-        else:
-            nodes.extend(members)
-    return Graph(graph.values, graph.inputs, tuple(_sorted(nodes)), graph.outputs)
+    for place, group in enumerate(groups):
+        if place not in kernels:
+            nodes.extend(group)
+            continue
+        members, splits = kernels[place]
+        made = [number for node in members for number in node.outputs]
+        used = [number for number in made if number in graph.outputs or users.get(number, set()) - {place}]
+        nodes.append(_fused(graph, members, units[place].kernel, splits, used, literals))
+    return replace(graph, nodes=tuple(_sorted(nodes)))
+
+
+def _extended(
+    again: Recomputer, group: list[Node], unit: _Unit, literals: dict[int, Node]
+) -> tuple[list[Node], dict[int, Spaces]]:
+    """The nodes of a kernel, with those it computes again where one loop can, and its splits."""
+    more = again.extended(group)
+    if len(more) > len(group):
+        types = Graph(tuple(again.values), (), (), ())
+        splits = _splits(types, more, literals, unit.kernel)
+        if splits:
+            return more, splits
+    return group, unit.splits
 
 
 def _is_view(node: Node) -> bool:
@@ -144,11 +174,16 @@ def _is_view(node: Node) -> bool:
 
 
 def _fused(
-    graph: Graph, members: Sequence[Node], unit: _Unit, outputs: Sequence[int], literals: dict[int, Node]
+    graph: Graph,
+    members: Sequence[Node],
+    kernel: Shape,
+    splits: dict[int, Spaces],
+    outputs: Sequence[int],
+    literals: dict[int, Node],
 ) -> Node:
     """One node for the `members`, giving those of their results that are used elsewhere."""
-    split = min(unit.splits)
-    found, kernel = unit.splits[split], unit.kernel
+    split = min(splits)
+    found = splits[split]
     constants = [literals[number] for number in found.own if number in literals]
     steps = [*constants, *members]
     place = {number: index for index, number in enumerate((*found.reads, *(node.outputs[0] for node in steps)))}

@@ -203,3 +203,19 @@ def test_a_fused_node_shows_what_it_computes() -> None:
     graph = localize(fc.compile(lambda x: fc.exp(x) * 2 + x).plan(fc.ones((3, 4))).graph, 0)
     (node,) = fuse(graph, least=1).nodes
     assert isinstance(node.op, Fused) and node.op.text() == "fused{1x12: full exp multiply add}"
+
+
+def test_the_derivative_of_an_activation_reads_its_argument_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = fc.asarray(np.random.default_rng(0).normal(size=(16, 16)).astype("float32"))
+
+    def f(x: fc.Tensor) -> Any:
+        return fc.value_and_grad(lambda x: fc.exp(fc.nn.gelu(x @ w, approximate="tanh") @ w * 0.01).sum())(x)
+
+    x = fc.asarray(np.random.default_rng(1).normal(size=(32, 16)).astype("float32"))
+    graph = fuse(fold_transposes(localize(fc.compile(f).plan(x).graph, 0)), least=1)
+    forward, backward = (node for node in graph.nodes if isinstance(node.op, Fused) and "tanh" in node.op.text())
+    assert len(forward.outputs) == 1, "none of the values on the way to the activation is written"
+    assert set(forward.inputs) < set(backward.inputs) and len(backward.inputs) == 2
+    monkeypatch.setattr(COMPILER, "LOCAL", (fold_transposes, partial(fuse, least=1)))
+    for found, wanted in zip(fc.compile(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=2e-5, atol=1e-4)
