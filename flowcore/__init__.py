@@ -9,6 +9,7 @@ from flowcore import linalg as linalg
 from flowcore import nn as nn
 from flowcore import optim as optim
 from flowcore import random as random
+from flowcore import testing as testing
 from flowcore.calls import *
 from flowcore.compile import compile as compile
 from flowcore.cond import *

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.op import Type
-from tests.rules.simulate import draw
+from flowcore.simulate import draw
 
 Shape = tuple[int, ...]
 Shapes = tuple[tuple[Shape, ...], ...]

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 import flowcore as fc
 from flowcore.boxing_op import Boxing, Relayout
-from flowcore.dispatch import apply
-from flowcore.op import OPS, Array, Op, Sample, Type, as_tuple, type_of
-from tests.rules.simulate import Random, draw, inputs_of, random_of, samples
-
-DOUBLE = (np.dtype("float64"), np.dtype("complex128"))
-STEP = 1e-6
-
-
-def has_gradient(sample: Sample) -> bool:
-    """Whether differences in double precision can tell: an input and a result, and all others that are no integers."""
-    if not sample.is_unique:
-        return False
-    results = sample.op.infer(*sample.types)
-    floats = [type.dtype for type in (*sample.types, *results) if type.dtype.kind in "fc"]
-    return all(dtype in DOUBLE for dtype in floats) and bool(doubles(sample.types)) and bool(doubles(results))
-
-
-def doubles(types: Sequence[Type]) -> list[int]:
-    """The places of the real and complex numbers in double precision."""
-    return [place for place, type in enumerate(types) if type.dtype in DOUBLE]
+from flowcore.derivative_check import DOUBLE, Case, difference, has_gradient, inner
+from flowcore.op import OPS, Op, Sample
+from flowcore.simulate import random_of, samples
 
 
 def in_complex(registry: dict[str, type[Op]]) -> Iterator[Sample]:
@@ -53,56 +35,6 @@ def in_complex(registry: dict[str, type[Op]]) -> Iterator[Sample]:
 EVERY = (*samples(OPS, (Boxing, Relayout)), *in_complex(OPS))
 SAMPLES = [sample for sample in EVERY if has_gradient(sample)]
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
-
-
-class Case:
-    """A sample as a function of its double inputs, the others held fixed; real inner products Re Σ conj(a) b."""
-
-    def __init__(self, sample: Sample, random: Random) -> None:
-        self.op, self.arrays = sample.op, inputs_of(sample, random)
-        self.free, results = doubles(sample.types), sample.op.infer(*sample.types)
-        self.made = doubles(results)
-        self.dy = [draw(results[place], "normal", random) for place in self.made]
-        self.direction = self.directions(random)
-        self.point = [self.arrays[place] for place in self.free]
-
-    def directions(self, random: Random) -> list[Array]:
-        """A direction for each input, real and imaginary where the input is complex."""
-        return [draw(type_of(self.arrays[place]), "normal", random) for place in self.free]
-
-    def result(self, *free: Any) -> list[Any]:
-        """The operator's double results at these inputs."""
-        inputs: list[Any] = [fc.asarray(array) for array in self.arrays]
-        for place, value in zip(self.free, free, strict=True):
-            inputs[place] = value
-        results = as_tuple(apply(self.op, *inputs))
-        return [results[place] for place in self.made]
-
-    def gradients(self, *free: Any) -> tuple[Any, ...]:
-        """The gradients of <dy, results> with respect to the double inputs."""
-        return fc.vjp(self.result, *free)[1](*map(fc.asarray, self.dy))
-
-    def value(self, point: Sequence[Array]) -> float:
-        """<dy, results>; what is infinite, as the max of no elements, stays so nearby."""
-        with np.errstate(all="ignore"):
-            results = [result.numpy() for result in self.result(*map(fc.asarray, point))]
-            return inner(self.dy, [np.where(np.isinf(result), 0, result) for result in results])
-
-    def slope(self, point: Sequence[Array]) -> float:
-        """<direction, gradients>, by the operator's vjp."""
-        return inner(self.direction, self.gradients(*map(fc.asarray, point)))
-
-
-def inner(arrays: Sequence[Array], tensors: Sequence[Any]) -> float:
-    """<arrays, tensors>."""
-    return float(sum(np.vdot(a, np.asarray(x)).real for a, x in zip(arrays, tensors, strict=True)))
-
-
-def difference(f: Callable[[Sequence[Array]], float], point: Sequence[Array], direction: Sequence[Array]) -> float:
-    """The derivative of `f` along `direction`, by central differences."""
-    ahead = [x + STEP * v for x, v in zip(point, direction, strict=True)]
-    behind = [x - STEP * v for x, v in zip(point, direction, strict=True)]
-    return (f(ahead) - f(behind)) / (2 * STEP)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=SHOWN)

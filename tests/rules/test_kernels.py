@@ -24,7 +24,7 @@ from flowcore.ops.reduce import Max, Min, Sum
 from flowcore.ops.scatter import ScatterAdd
 from flowcore.ops.slices import Slice
 from flowcore.placement.signature import parse_equation
-from tests.rules.simulate import inputs_of, random_of, samples
+from flowcore.simulate import inputs_of, random_of, samples
 
 SAMPLES = list(samples(OPS, (Boxing, Relayout)))
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]

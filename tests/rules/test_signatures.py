@@ -16,7 +16,7 @@ from flowcore.ops.gather import Take
 from flowcore.placement.layout import Shape
 from flowcore.placement.sbp import B, Partial, Split
 from flowcore.placement.signature import Signature
-from tests.rules.simulate import Run, inputs_of, judge, lay, random_of
+from flowcore.simulate import Run, inputs_of, judge, lay, random_of
 
 LAYOUT_OPERATORS = (Boxing, Relayout)
 """They change layouts, which is what a signature forbids; the tests of boxing are theirs."""

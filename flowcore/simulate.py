@@ -29,6 +29,7 @@ TRIALS, FEW, TRIALS_OF_FEW = 12, 8, 64
 def draw(type: Type, how: str, random: Random) -> Array:
     """A whole value of `type`, drawn as `Sample.draw` says."""
     kind, _, bound = how.partition(":")
+    value: Array
     match kind, type.dtype.kind:
         case "index", _:
             value = random.integers(0, int(bound), type.shape)
@@ -94,6 +95,8 @@ def _beyond(value: Array, op: str, random: Random) -> Array:
         free = random.random(value.shape) < 0.5
         return value & free if op == "max" else value | free
     sign, near = -1 if op == "max" else 1, random.integers(0, 4, value.shape)
+    moved: Array
+    identity: float
     if value.dtype.kind in "iu":
         info = np.iinfo(value.dtype)
         room = value - info.min if op == "max" else info.max - value
@@ -138,6 +141,8 @@ def assemble(blocks: Sequence[Array], type: Type, sbp: NdSbp, mesh: Shape, toler
             return reduce(UFUNCS[op], parts)
         case Broadcast():
             return parts[0] if all(is_close(part, parts[0], tolerance) for part in parts) else None
+        case _:
+            return None
 
 
 def tolerance_of(types: Sequence[Type]) -> float:
