@@ -8,15 +8,25 @@ a replicated tensor: in a compiled function it is read and advanced like any oth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, prod
 from operator import index
 from typing import Any
 
-from flowcore.dispatch import asarray, default_layout, to_global
+from flowcore.dispatch import asarray, default_layout, operands, to_global
 from flowcore.dtypes import float32, int64
-from flowcore.errors import CheckpointError
+from flowcore.errors import CheckpointError, ShapeError
 from flowcore.grad import no_grad
 from flowcore.ops import permutation as orders
 from flowcore.ops import random as draws
+from flowcore.ops.argument import argmax
+from flowcore.ops.call import apply
+from flowcore.ops.elementwise import broadcast_shape
+from flowcore.ops.gather import take
+from flowcore.ops.rejection import Gamma, Poisson, TruncatedNormal
+from flowcore.ops.selection import where
+from flowcore.ops.shape import broadcast_to
+from flowcore.ops.sort import argsort
+from flowcore.ops.unary import log
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor, TensorLike
@@ -116,6 +126,143 @@ def bernoulli(
 def permutation(length: int, placement: Placement | None = None, sbp: SbpLike | None = None) -> Tensor:
     """The integers below `length` in random order."""
     return _drawn(lambda key: orders.permutation(key, length), placement, sbp)
+
+
+def exponential(
+    scale: TensorLike = 1.0, shape: Shape | None = None, dtype: Any = float32, placement: Placement | None = None,
+    sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Exponential with mean `scale`, which broadcasts to `shape` (None: its own)."""
+    return _of(lambda key, one: -log(_inside(key, one.shape)) * one, (scale,), shape, dtype, placement, sbp)
+
+
+def laplace(
+    mean: TensorLike = 0.0, scale: TensorLike = 1.0, shape: Shape | None = None, dtype: Any = float32,
+    placement: Placement | None = None, sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Laplace: density exp(-|x - mean| / scale) / (2 scale)."""
+
+    def draw(key: Tensor, at: Tensor, by: Tensor) -> Tensor:
+        u = _inside(key, at.shape)
+        return at + by * where(u < 0.5, log(2 * u), -log(2 - 2 * u))
+
+    return _of(draw, (mean, scale), shape, dtype, placement, sbp)
+
+
+def gumbel(
+    mean: TensorLike = 0.0, scale: TensorLike = 1.0, shape: Shape | None = None, dtype: Any = float32,
+    placement: Placement | None = None, sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Gumbel: P(below x) = exp(-exp(-(x - mean) / scale))."""
+    draw = lambda key, at, by: at - by * log(-log(_inside(key, at.shape)))  # noqa: E731  # as brief as its formula
+    return _of(draw, (mean, scale), shape, dtype, placement, sbp)
+
+
+def truncated_normal(
+    low: float = -2.0, high: float = 2.0, shape: Shape = (), mean: float = 0.0, std: float = 1.0,
+    dtype: Any = float32, placement: Placement | None = None, sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Normal with this mean and standard deviation, given that it lies in [low, high]."""
+    if not (low < high and std > 0 and isfinite(low) and isfinite(high)):
+        raise ShapeError(f"truncated_normal in [{low}, {high}] with std {std}: give finite low < high and std > 0")
+    op = TruncatedNormal(width=(high - low) / std)
+    draw = lambda key, a: apply(op, key, a) * std + mean  # noqa: E731  # as brief as its formula
+    return _of(draw, ((low - mean) / std,), shape, dtype, placement, sbp)
+
+
+def gamma(
+    concentration: TensorLike, scale: TensorLike = 1.0, shape: Shape | None = None, dtype: Any = float32,
+    placement: Placement | None = None, sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Gamma: density proportional to x^(concentration - 1) exp(-x / scale)."""
+    draw = lambda key, a, by: apply(Gamma(), key, a) * by  # noqa: E731  # as brief as its formula
+    return _of(draw, (concentration, scale), shape, dtype, placement, sbp)
+
+
+def beta(
+    a: TensorLike, b: TensorLike, shape: Shape | None = None, dtype: Any = float32,
+    placement: Placement | None = None, sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Beta: density proportional to x^(a - 1) (1 - x)^(b - 1); the ratio x / (x + y) of two gammas."""
+
+    def draw(key: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        x, y = apply(Gamma(), key, one), apply(Gamma(), next_key(one.placement), other)
+        return x / (x + y)
+
+    return _of(draw, (a, b), shape, dtype, placement, sbp)
+
+
+def poisson(
+    mean: TensorLike, shape: Shape | None = None, dtype: Any = int64, placement: Placement | None = None,
+    sbp: SbpLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Poisson counts with this mean."""
+    return _of(lambda key, a: apply(Poisson(), key, a), (mean,), shape, dtype, placement, sbp)
+
+
+def categorical(logits: TensorLike, axis: int = -1, shape: Shape = ()) -> Tensor:
+    """Indices along `axis`, each with a chance proportional to the exponential of its logit.
+
+    `shape`: of independent draws, in front of the other dimensions of `logits`. The greatest logit plus Gumbel noise.
+    """
+    (given,) = operands(logits)
+    many = broadcast_to(given, (*_lengths((shape,)), *given.shape))
+    noise = gumbel(shape=many.shape, dtype=many.dtype, placement=many.placement)
+    return argmax(many + noise, axis=axis if axis < 0 else axis + many.ndim - given.ndim)
+
+
+def choice(
+    a: int | TensorLike, shape: Shape = (), replace: bool = True, p: TensorLike | None = None,
+    placement: Placement | None = None,
+) -> Tensor:  # fmt: skip
+    """Elements along axis 0 of `a` (an int: of the integers below it), with chances `p` (None: equal).
+
+    replace False: no element twice.
+    """
+    values = None if isinstance(a, int) else operands(a)[0]
+    length = a if isinstance(a, int) else values.shape[0]  # type: ignore[union-attr]  # it is a tensor
+    place = placement if values is None else values.placement
+    lengths = _lengths((shape,))
+    if not replace and prod(lengths) > length:
+        raise ShapeError(f"choice of {prod(lengths)} among {length} without replacement: draw fewer, or replace=True")
+    if p is None:
+        picked = randint(0, length, lengths, placement=place) if replace else permutation(length, placement=place)
+    else:
+        chances = asarray(p, dtype="float64", placement=place)
+        logits = log(chances) if replace else log(chances) + gumbel(shape=(length,), dtype="float64", placement=place)
+        picked = categorical(logits, shape=lengths) if replace else argsort(logits, descending=True)
+    if not replace:
+        picked = picked[: prod(lengths)].reshape(lengths)
+    return picked if values is None else take(values, picked, axis=0)
+
+
+def shuffle(x: TensorLike, axis: int = 0) -> Tensor:
+    """`x` with what stands along `axis` in random order."""
+    (given,) = operands(x)
+    return take(given, permutation(given.shape[axis], placement=given.placement), axis=axis)
+
+
+def _of(
+    draw: Callable[..., Tensor], parameters: Sequence[TensorLike], shape: Shape | None, dtype: Any,
+    placement: Placement | None, sbp: SbpLike | None,
+) -> Tensor:  # fmt: skip
+    """What `draw` makes of a key and the parameters, in float64 and broadcast to `shape`."""
+    like = next((value for value in parameters if isinstance(value, Tensor)), None)
+    place = like.placement if placement is None and like is not None else placement
+
+    def drawn(key: Tensor) -> Tensor:
+        tensors = [
+            asarray(x, dtype="float64", placement=None if isinstance(x, Tensor) else key.placement) for x in parameters
+        ]
+        whole = broadcast_shape("a distribution", [x.shape for x in tensors]) if shape is None else _lengths((shape,))
+        return draw(key, *(broadcast_to(x, whole) for x in tensors)).astype(dtype)
+
+    return _drawn(drawn, place, sbp)
+
+
+def _inside(key: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uniform within (0, 1), in float64."""
+    return draws.uniform(key, shape, "float64") * (1 - 2.0**-53) + 2.0**-54
 
 
 def _drawn(draw: Callable[[Tensor], Tensor], placement: Placement | None, sbp: SbpLike | None) -> Tensor:

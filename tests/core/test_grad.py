@@ -208,3 +208,21 @@ def test_the_gradient_of_a_move_comes_back_where_the_value_was() -> None:
         np.testing.assert_allclose(x.grad.to_global(fc.Placement(3), "B").numpy(), 2 * A)
 
     fc.launch.run(program, ranks=3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_comes_back_laid_out_as_asked_or_the_request_is_an_error(compiled: bool) -> None:
+    def program() -> None:
+        run, x = fc.compile if compiled else lambda f: f, fc.asarray(A, sbp="S0")
+        for sbp in ("S0", "S1", "B", "P", "P(max)"):
+            f = run(fc.grad(lambda x, sbp=sbp: (x.to_global(sbp="B", grad_sbp=sbp) ** 2).sum()))
+            assert f(x).layout == fc.Layout(x.placement, sbp)
+            np.testing.assert_allclose(f(x).numpy(), 2 * A)
+        for sbp, words in (("S5", "does not have"), ("S0,S1", "one per axis"), ("X", "unknown sbp")):
+            with pytest.raises(fc.PlacementError, match=words):
+                run(fc.grad(lambda x, sbp=sbp: (x.to_global(sbp="B", grad_sbp=sbp) ** 2).sum()))(x)
+        z = fc.asarray(A * 1j, sbp="S0")
+        with pytest.raises(fc.FlowcoreError, match="no such partial value"):
+            run(fc.grad(lambda z: (fc.abs(z.to_global(sbp="B", grad_sbp="P(max)")) ** 2.0).sum()))(z)
+
+    fc.launch.run(program, ranks=2)
