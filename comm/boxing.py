@@ -139,10 +139,11 @@ def _make(
     parts = (reduced_parts if terms > 1 else valued_parts)(*grids, cells(*grids))
     near = np.array(hosts, np.int64)
     phases = _reduce_phases(parts, near) if terms > 1 else (_move_from_holders(parts, near),)
-    sent, received = _totals(phases, dtype.itemsize, world)
+    sent, received, landed = _totals(phases, dtype.itemsize, world)
+    steps = in_rounds(phases, levels, dtype.itemsize, world, int((sent + received).max()), landed)
     return BoxingPlan(
         shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels,
-        in_rounds(phases, levels, dtype.itemsize, world, int((sent + received).max())), parts, int(received.sum()),
+        steps, parts, int(received.sum()),
         int(parts.size.sum()) * (terms - 1),
         {rank: int(sent[rank]) for rank in ranks}, {rank: int(received[rank]) for rank in ranks},
     )  # fmt: skip
@@ -156,12 +157,15 @@ def _move_from_holders(parts: Parts, hosts: Integers) -> Step:
     """Every part from a holder to each rank that needs and lacks it; local rows where it does not."""
     source, target = parts.source, parts.target
     needers = target.ranks[parts.into, parts.chosen]
-    held = source.group_of[needers] == parts.group[:, None]
-    index = np.repeat(np.arange(len(parts.size)), needers.shape[1])
-    needers, held, group = needers.reshape(-1), held.reshape(-1), parts.group[index]
-    holders = source.ranks[:, 0]
-    load = np.where(held, 0, parts.size[index]) if holders.shape[1] > 1 else held
-    givers = np.where(held, needers, share_holders(holders, group, load, needers, hosts))
+    count, replicas = needers.shape[1], source.ranks.shape[2]
+    index = np.repeat(np.arange(len(parts.size)), count)
+    if replicas == 1:
+        givers = np.repeat(source.ranks[parts.group, 0, 0], count)
+        return Step("move", "source", parts, givers, needers.reshape(-1), index)
+    held = (source.group_of[needers] == parts.group[:, None]).reshape(-1)
+    needers, group = needers.reshape(-1), parts.group[index]
+    load = np.where(held, 0, parts.size[index])
+    givers = np.where(held, needers, share_holders(source.ranks[:, 0], group, load, needers, hosts))
     return Step("move", "source", parts, givers, needers, index)
 
 
@@ -169,11 +173,14 @@ def _reduce_phases(parts: Parts, hosts: Integers) -> tuple[Step, ...]:
     """Terms to their reducers, then the reduced parts to the ranks that need them."""
     source, target = parts.source, parts.target
     count, terms, replicas = len(parts.size), source.ranks.shape[1], source.ranks.shape[2]
-    index, term = np.repeat(np.arange(count), terms), np.tile(np.arange(terms), count)
-    reducer, group = parts.reducer[index], parts.group[index]
-    own = (source.group_of[reducer] == group) & (source.term_of[reducer] == term)
-    holders, load = source.ranks.reshape(-1, replicas), np.where(own, 0, parts.size[index])
-    givers = np.where(own, reducer, share_holders(holders, group * terms + term, load, reducer, hosts))
+    index, reducer = np.repeat(np.arange(count), terms), np.repeat(parts.reducer, terms)
+    if replicas == 1:
+        givers = source.ranks[parts.group, :, 0].reshape(-1)
+    else:
+        term, group = np.tile(np.arange(terms), count), parts.group[index]
+        own = (source.group_of[reducer] == group) & (source.term_of[reducer] == term)
+        holders, load = source.ranks.reshape(-1, replicas), np.where(own, 0, parts.size[index])
+        givers = np.where(own, reducer, share_holders(holders, group * terms + term, load, reducer, hosts))
     first = Step("reduce", "source", parts, givers, reducer, index)
     needers = target.ranks[parts.into, parts.chosen]
     index = np.repeat(np.arange(count), needers.shape[1])
@@ -182,13 +189,14 @@ def _reduce_phases(parts: Parts, hosts: Integers) -> tuple[Step, ...]:
     return (first, second) if bool((second.source != needers).any()) else (first,)
 
 
-def _totals(phases: tuple[Step, ...], itemsize: int, world: int) -> tuple[Integers, Integers]:
-    """(bytes sent, bytes received) by rank; the rounds of a phase sum to the phase."""
-    sent, received = np.zeros((2, world), np.int64)
+def _totals(phases: tuple[Step, ...], itemsize: int, world: int) -> tuple[Integers, Integers, int]:
+    """Bytes sent and received by rank, and the most that one receives as terms; rounds of a phase sum to the phase."""
+    sent, received, landed = np.zeros(world, np.int64), np.zeros(world, np.int64), 0
     for step in phases:
         gave, got, _ = step.traffic(world)
         sent, received = sent + gave, received + got
-    return sent * itemsize, received * itemsize
+        landed = max(landed, int(got.max()) * (step.kind == "reduce"))
+    return sent * itemsize, received * itemsize, landed * itemsize
 
 
 def _fills(plan: BoxingPlan, rank: int) -> tuple[tuple[Box, str], ...]:

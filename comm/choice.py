@@ -62,8 +62,6 @@ def share_holders(holders: Integers, key: Integers, load: Integers, takers: Inte
     With `hosts` (by rank; empty: all ranks share one), a taker is served by its own host where that holds the item.
     """
     replicas = holders.shape[1]
-    if replicas == 1:
-        return np.asarray(holders[key, 0])
     if not len(hosts) or (hosts == hosts[0]).all():
         return holders[key, spread(key, load, replicas)]
     home, lives = hosts[takers], hosts[holders]

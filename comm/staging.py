@@ -20,22 +20,26 @@ ATTEMPTS = 8
 """How often the number of rounds is raised; pieces of single elements cannot be cut further."""
 
 
-def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int, busiest: int) -> tuple[Step, ...]:
+def in_rounds(
+    phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int, busiest: int, landed: int
+) -> tuple[Step, ...]:
     """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes.
 
-    `busiest`: the bytes that the busiest rank sends and receives in all.
+    `busiest`: the bytes that the busiest rank sends and receives in all; `landed`: the most that one receives as terms.
     """
     if busiest <= STAGING // 2:
         return phases
-    steps, rounds = phases, 1
+    rounds = max(1, -(-landed // STAGING))
     for _ in range(ATTEMPTS):
         # the first round has the largest pieces, and cutting may leave pieces that are contiguous no more
-        needed = max(int(temporary(step, levels, world).max(initial=0)) for step in steps[: len(phases)]) * itemsize
+        first = phases if rounds == 1 else tuple(replace(step, round=0, rounds=rounds) for step in phases)
+        needed = max(int(temporary(step, levels, world).max(initial=0)) for step in first) * itemsize
         if needed <= STAGING:
             break
         rounds = max(rounds + 1, -(-rounds * needed * 9 // (STAGING * 8)))
-        steps = tuple(replace(step, round=number, rounds=rounds) for number in range(rounds) for step in phases)
-    return steps
+    if rounds == 1:
+        return phases
+    return tuple(replace(step, round=number, rounds=rounds) for number in range(rounds) for step in phases)
 
 
 def buffered(step: Step) -> tuple[Rows, Rows]:
@@ -52,14 +56,16 @@ def temporary(step: Step, levels: Levels, world: int) -> Integers:
     """Elements of temporary memory of every rank during `step`."""
     size, parts = step.sizes(), step.parts
     packed, landed = buffered(step)
-    needed = np.bincount(step.source[packed], size[packed], world)
-    needed = needed + np.bincount(step.target[landed], size[landed], world)
+    needed = np.zeros(world)
+    for who, rows in ((step.source, packed), (step.target, landed)):
+        if rows.any():
+            needed += np.bincount(who, size * rows, world)
     if step.kind == "reduce":
         stays = parts.target.group_of[parts.reducer] == parts.into
         stays &= parts.target.term_of[parts.reducer] == parts.chosen
         result = np.where(stays, 0, 1) + (levels[0][0] if len(levels) > 1 else 0)
         pieces = size[:: len(size) // len(parts.size)] if len(size) else size
-        needed = needed + np.bincount(parts.reducer, pieces * result, world)
+        needed += np.bincount(parts.reducer, pieces * result, world)
     return np.asarray(needed, np.int64)
 
 

@@ -49,6 +49,7 @@ def check_all(
         plan = check_boxing(shape, source, target, dtype, run or run_on_threads)
         least = least_received(plan)
         check_senders(plan)
+        assert flops(plan) == plan.flops, plan.text()
         assert max(plan.peak_temporary.values()) <= STAGING
         count, above, moved, bound = (
             count + 1,
@@ -99,6 +100,12 @@ def check_senders(plan: BoxingPlan) -> None:
                 largest = max(largest, count)
     least = max(sum(load.values()) / len(load) for load in loads.values())
     assert max(max(load.values()) for load in loads.values()) <= least + largest, plan.text()
+
+
+def flops(plan: BoxingPlan) -> int:
+    """Reductions of one element that all ranks do, counted rank by rank."""
+    steps = (step for rank in plan.ranks for step in plan.for_rank(rank).steps)
+    return sum((len(r.terms) - 1) * box_size(r.box) for step in steps for r in step.reductions)
 
 
 def run_on_threads(plan: BoxingPlan, blocks: dict[int, Array]) -> dict[int, Array]:

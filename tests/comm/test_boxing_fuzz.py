@@ -8,14 +8,17 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowcore.comm.path import find_paths
 from flowcore.comm.walk import simulate
 from flowcore.placement.layout import Layout
+from flowcore.placement.machine import Link, Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import B, Partial, Split
 from tests.comm.laws import check_senders, least_received
-from tests.comm.tensors import check_boxing
+from tests.comm.tensors import check_boxing, gather, random_tensor, scatter
 
 EXAMPLES = 3000
+PATHS = 500
 
 
 @st.composite
@@ -42,3 +45,18 @@ def test_any_change_is_right(case: tuple[tuple[int, ...], Layout, Layout], dtype
     plan = check_boxing(*case, dtype, simulate)
     least_received(plan)
     check_senders(plan)
+
+
+@settings(max_examples=PATHS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(transitions(), st.lists(st.integers(0, 2), min_size=10, max_size=10))
+def test_any_path_is_right(case: tuple[tuple[int, ...], Layout, Layout], hosts: list[int]) -> None:
+    shape, source, target = case
+    machine = Machine(between=Link(20e-6, 1e-6), step=1e-6, hosts=tuple(hosts))
+    paths = find_paths(shape, "i4", source, target, machine)
+    value = random_tensor(shape, "i4")
+    blocks = scatter(value, source)
+    for leg in paths[0].legs:
+        blocks = simulate(leg, blocks)
+    assert sorted(blocks) == sorted(target.placement.ranks)
+    assert np.array_equal(gather(shape, target, blocks), value), str(paths[0])
+    assert paths[0].seconds <= min(path.seconds for path in paths if len(path.legs) == 1)
