@@ -199,3 +199,18 @@ def everywhere(name: str) -> int:
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_the_same_on_every_placement(name: str) -> None:
     assert all(run(everywhere, ranks=4, args=(name,)))
+
+
+def test_split_batches_stay_where_they_lie_and_only_marks_of_singular_matrices_move() -> None:
+    def moved() -> list[int]:
+        batch = fc.asarray(matrices((2, 3, 3), "float64"), sbp=fc.S(0))  # the third rank holds no matrix
+        one, right = batch[0].to_global(sbp=fc.B), fc.asarray(matrices((3, 5), "float64"), sbp=fc.S(1))
+        whole = (L.svd, L.qr, L.eigh, L.det, L.slogdet, L.pinv, L.svdvals)
+        plans = [fc.compile(f).plan(batch) for f in whole]
+        plans.append(fc.compile(L.solve).plan(one, right))
+        agree(L.svd(batch).S, N.svd(batch.numpy()).S, "float64")
+        agree(L.inv(batch), N.inv(batch.numpy()), "float64")
+        return [*(plan.bytes_moved for plan in plans), fc.compile(L.inv).plan(batch).bytes_moved]
+
+    ranks, mark = 3, 8
+    assert run(moved, ranks=ranks)[0] == [0] * 8 + [2 * (ranks - 1) * mark]
