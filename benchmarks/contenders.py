@@ -2,7 +2,8 @@
 
     python benchmarks/contenders.py NAME MODEL STEPS THREADS RANKS
 
-It prints the losses of the first steps, the median seconds of a step, and the peak memory of the process.
+It prints the losses of the first steps, the median seconds of a step (by the clock, and of processor time of all
+threads of this process), the seconds to the first loss, and the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -244,15 +245,17 @@ def main(name: str, model: str, steps: int, threads: int, ranks: int) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     began = time.perf_counter()
     step, is_first = CONTENDERS[name](workloads.WORKLOADS[model], ranks)
-    losses, seconds = [step(0)], []
+    losses, seconds, busy = [step(0)], list[float](), list[float]()
     first = time.perf_counter() - began
     for number in islice(cycle(range(workloads.BATCHES)), 1, steps + WARM):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         losses.append(step(number))
         seconds.append(time.perf_counter() - start)
+        busy.append(time.process_time() - worked)
     if is_first():
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        found = {"losses": losses[:KEPT_LOSSES], "seconds": median(seconds[WARM:]), "first": first, "peak": peak}
+        times = {"seconds": median(seconds[WARM:]), "busy": median(busy[WARM:]), "first": first}
+        found = {"losses": losses[:KEPT_LOSSES], "peak": peak, **times}
         print(json.dumps(found), flush=True)
 
 

@@ -6,6 +6,7 @@
 
 Every process is one contender on one model; rounds take turns, so that what slows the machine slows all. The figures
 are medians over the rounds of each process's median step. A ratio above 1: flowcore is faster on as many cores.
+"busy" is processor time, of the first process where there are two: on a machine that others use, compare that.
 """
 
 from __future__ import annotations
@@ -107,12 +108,15 @@ def measure(model: str, contenders: list[Contender], rivals: str, rounds: int, s
             if not all(abs(mine - other) <= TOLERANCE * abs(other) for mine, other in pairs):
                 raise SystemExit(f"{contender} trains something else: {result['losses']}, not {wanted}")
     times = {contender: median(result["seconds"] for result in results) for contender, results in found.items()}
-    print(f"\n{model}: median step of {rounds} rounds\n{'':24}{'ms':>9}{'ratio':>7}{'first, s':>10}{'peak, MiB':>11}")
+    head = f"{'':24}{'ms':>9}{'ratio':>7}{'busy, ms':>10}{'first, s':>10}{'peak, MiB':>11}"
+    print(f"\n{model}: median step of {rounds} rounds\n{head}")
     for contender, results in found.items():
         ours = next((times[c] for c in contenders if c.name == "flowcore" and c.cores == contender.cores), None)
         ratio = f"{times[contender] / ours:7.2f}" if ours else f"{'–':>7}"
-        first, peak = (median(result[name] for result in results) for name in ("first", "peak"))
-        print(f"{contender!s:24}{times[contender] * 1e3:9.3f}{ratio}{first:10.1f}{peak / 2**20:11.0f}")
+        busy, first, peak = (median(result[name] for result in results) for name in ("busy", "first", "peak"))
+        print(
+            f"{contender!s:24}{times[contender] * 1e3:9.3f}{ratio}{busy * 1e3:10.3f}{first:10.1f}{peak / 2**20:11.0f}"
+        )
 
 
 def versions(rivals: str) -> str:

@@ -1,0 +1,73 @@
+"""Compiled loops are kept on disk, loaded where nothing they depend on has changed, and never compiled by an import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowcore.jit import store
+from flowcore.jit.source import Body, Step, Value
+from flowcore.op import OPS
+
+pytestmark = pytest.mark.skipif(not store.is_available(), reason="no compiler of loops is installed")
+DOUBLE = Body((Value("float32", "rc"),), (Step("map", OPS["add"](), (0, 0), "float32", "rc"),), (1,), (-1,))
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty directory of loops, and none loaded."""
+    monkeypatch.setattr(store, "DIRECTORY", tmp_path / "loops")
+    store._compiled.cache_clear()
+    yield tmp_path / "loops"
+    store._compiled.cache_clear()
+
+
+def loaded() -> Any:
+    """The loop, as another process would get it."""
+    store._compiled.cache_clear()
+    loop = store.compiled(DOUBLE)
+    assert loop is not None
+    result = np.empty(6, np.float32)
+    loop(2, 3, np.arange(6, dtype=np.float32), result)
+    np.testing.assert_array_equal(result, 2 * np.arange(6))
+    return loop
+
+
+def test_a_loop_is_compiled_once_and_loaded_after_that(directory: Path) -> None:
+    assert not loaded().stats.cache_hits
+    assert len(list(directory.rglob("*.nbc"))) == 1
+    assert sum(loaded().stats.cache_hits.values()) == 1
+
+
+def test_a_loop_of_another_version_is_not_loaded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded()
+    monkeypatch.setattr(store, "version", lambda: "another")
+    assert not loaded().stats.cache_hits
+    assert len(list((directory / "another").rglob("*.nbc"))) == 1
+
+
+def test_the_version_names_the_generator_and_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = store.version.__wrapped__()
+    assert before == store.version.__wrapped__()
+    monkeypatch.setattr(store.metadata, "version", lambda name: "0")
+    assert store.version.__wrapped__() != before
+
+
+def test_where_no_directory_can_be_made_loops_are_compiled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(store, "DIRECTORY", tmp_path / "file")
+    loaded()
+
+
+def test_importing_flowcore_compiles_nothing_and_does_not_load_the_compiler() -> None:
+    code = "import flowcore, sys; print([name for name in ('numba', 'llvmlite') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
