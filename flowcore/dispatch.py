@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
@@ -54,9 +54,9 @@ def _eager(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | No
         if tensor.trace is not None:
             raise TraceError("a tensor of a traced function outlived it: return it from the function to use it outside")
     key = (op, layout, *[tensor._value for tensor in inputs])
-    program: Program | None = world.programs.get(key)
+    program: Program | None = world.eager.get(key)
     if program is None:
-        program = world.programs[key] = _one_node(world, op, inputs, layout)
+        program = cast(Program, world.eager.keep(key, _one_node(world, op, inputs, layout)))
     blocks = program.run(world, [tensor.block for tensor in inputs])
     return tuple([Tensor(value, block) for value, block in zip(program.results, blocks, strict=True)])
 
@@ -105,11 +105,21 @@ def constant(value: TensorLike, like: Tensor | None) -> Tensor:
     """`value` as a replicated tensor beside `like`, whose dtype a Python scalar takes if it can."""
     if isinstance(value, Tensor):
         return value
-    placement = None if like is None else like.placement
-    if isinstance(value, bool | int | float | complex):
-        dtype = scalar_dtype(value, None if like is None else like.dtype)
-        return filled((), held(value, dtype), dtype, default_layout(placement, None))
-    return asarray(value, placement=placement)
+    if not isinstance(value, bool | int | float | complex):
+        return asarray(value, placement=None if like is None else like.placement)
+    if like is None:
+        dtype = scalar_dtype(value, None)
+        return filled((), held(value, dtype), dtype, default_layout(None, None))
+    # 1, 1.0 and True are equal keys, and -0.0 is equal to 0.0: their texts are not
+    constants, key = current().constants, (repr(value), like.dtype, like.placement)
+    op, layout = constants.get(key) or constants.keep(key, _constant(value, like))
+    return apply(op, layout=layout)  # type: ignore[no-any-return]
+
+
+def _constant(value: bool | int | float | complex, like: Tensor) -> tuple[Op, Layout]:
+    """The operator that makes `value`, and where."""
+    dtype, full = scalar_dtype(value, like.dtype), cast(Any, OPS["full"])
+    return full(shape=(), value=held(value, dtype), dtype=dtype.name), default_layout(like.placement, None)
 
 
 def check_number(value: Any) -> None:

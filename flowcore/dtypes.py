@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,16 @@ DEFAULTS: dict[str, DType] = {"b": bool_, "i": int64, "u": int64, "f": float32, 
 
 
 NAMES: dict[Any, DType] = {
-    **{name: dtype for dtype in ALL for name in (dtype.name, dtype.str, dtype.str[1:], dtype.type)},
+    **{name: dtype for dtype in ALL for name in (dtype, dtype.name, dtype.str, dtype.str[1:], dtype.type)},
     **{kind: DEFAULTS[np.dtype(kind).kind] for kind in (bool, int, float, complex)},
 }
 
 
 def as_dtype(dtype: Any) -> DType:
     """`dtype` (a dtype of numpy, its name or type, or a Python type) as a supported dtype, in native byte order."""
-    found = NAMES.get(dtype.newbyteorder("=").name if isinstance(dtype, np.dtype) else dtype)
+    found = NAMES.get(dtype) if isinstance(dtype, Hashable) else None
+    if found is None and isinstance(dtype, np.dtype):
+        found = NAMES.get(dtype.newbyteorder("="))
     if found is None:
         raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}")
     return found

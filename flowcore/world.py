@@ -55,6 +55,22 @@ class Chain:
         return [f"{position} {what} {file}:{line}" for position, what, file, line in self.entries]
 
 
+class Recent(dict[Any, Any]):
+    """What was made before and is likely to be asked for again; forgets all when it is full.
+
+    A program that never repeats itself (another constant in every step, another index) must not fill the memory.
+    """
+
+    MOST = 1 << 13
+
+    def keep(self, key: Any, made: Any) -> Any:
+        """`made`, kept under `key`."""
+        if len(self) >= self.MOST:
+            self.clear()
+        self[key] = made
+        return made
+
+
 class World:
     """One rank's world; `machine`: what moving bytes costs on it, the same on every rank."""
 
@@ -68,6 +84,8 @@ class World:
         self.trace: Trace | None = None
         self.is_grad_enabled = True
         self.programs: dict[Any, Any] = {}
+        self.eager = Recent()
+        self.constants = Recent()
         self.relayouts: dict[Any, Any] = {}
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.store: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import located, operands, to_global
-from flowcore.dtypes import DType, as_dtype, float32, is_float, promote
+from flowcore.dtypes import ALL, DType, as_dtype, float32, is_float, promote
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
 from flowcore.ops.alias import fresh
@@ -86,12 +86,15 @@ class Cast(Elementwise):
         )
 
 
+CASTS = {dtype: Cast(dtype.name) for dtype in ALL}
+
+
 @function
 def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
     """x in another dtype, and on another placement if `device` names one; without `copy` x itself where it is that."""
     (tensor,) = operands(x)
     target, place = as_dtype(dtype), located(device, None)
-    cast = tensor if tensor.dtype == target else apply(Cast(str(target)), tensor)
+    cast = tensor if tensor.dtype == target else apply(CASTS[target], tensor)
     moved = cast if place is None else to_global(cast, place)
     return fresh(tensor) if copy and moved is tensor else moved
 

@@ -199,7 +199,20 @@ def test_a_constant_of_nan_is_compiled_once() -> None:
 
     for _ in range(3):
         fc.full(2, float("nan"))
-    before = len(current().programs)
+    before = len(current().eager)
     fc.full(2, float("nan"))
-    assert len(current().programs) == before
+    assert len(current().eager) == before
+    x = fc.ones(2)
+    for value in (0.0, -0.0, 0, False):
+        assert fc.signbit(x * value).numpy().tolist() == [str(value) == "-0.0"] * 2
     assert fc.signbit(fc.full((), -0.0)).item() and not fc.signbit(fc.full((), 0.0)).item()
+
+
+def test_what_never_repeats_itself_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flowcore.world import Recent, current
+
+    monkeypatch.setattr(Recent, "MOST", 20)
+    x = fc.ones(3)
+    for step in range(100):
+        assert (x * float(step)).numpy().tolist() == [float(step)] * 3
+    assert len(current().eager) <= 20 and len(current().constants) <= 20
