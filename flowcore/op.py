@@ -8,8 +8,6 @@ rank's blocks), and tensors (`vjp`, written with flowcore's own functions so tha
 
 from __future__ import annotations
 
-import ast
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
@@ -20,6 +18,7 @@ import numpy as np
 
 from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
+from flowcore.formula import expanded, result_shapes, takes_leading
 from flowcore.placement.layout import Box, Shape, block, box_shape
 from flowcore.placement.sbp import SBP, Partial, Split, Window
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
@@ -32,8 +31,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 MAX_DIMENSIONS = 26
 """An index equation has a letter of the alphabet per dimension."""
-
-NON_FINITE = {"inf": math.inf, "nan": math.nan}
 
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound="Op")
@@ -138,6 +135,8 @@ class Op:
     """Whether its results never share memory with an operand."""
     writes: ClassVar[bool] = False
     """Whether it has `write`, which computes into memory that it is given."""
+    index_equation: ClassVar[str] = ""
+    """Its index equation where one holds for all inputs, as `...mk,...kn->...mn`; `...` are leading dimensions."""
     bodies: ClassVar[tuple[str, ...]] = ()
     """The attributes that are graphs; text shows them under the operator's line."""
     spans: ClassVar[bool] = False
@@ -160,12 +159,19 @@ class Op:
     # what a subclass states; it names its own arguments (the catch-all `**_` lets type checkers accept that)
 
     def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
-        """The types of the results; ShapeError or DTypeError where the inputs do not fit."""
-        raise NotImplementedError
+        """The types of the results; ShapeError or DTypeError where the inputs do not fit.
+
+        By default as its index_equation says, in the dtype of the first input.
+        """
+        equation = self.equation(*types)
+        if not self.index_equation or equation is None:
+            raise GraphError(f"{self.name} says nothing of its results: give it infer, or an index_equation")
+        shapes = result_shapes(self.name, equation, [type.shape for type in types])
+        return tuple(Type(shape, types[0].dtype) for shape in shapes)
 
     def equation(self, *types: Any, **_: Any) -> Equation | None:
-        """The index equation for these inputs; None for an operator that overrides `rules`."""
-        return None
+        """The index equation for these inputs (by default the class's); None where `rules` is overridden."""
+        return expanded(self.index_equation, tuple(type.ndim for type in types)) if self.index_equation else None
 
     def properties(self, *types: Any, **_: Any) -> Algebra:
         """The algebra for these inputs."""
@@ -245,8 +251,11 @@ class Op:
         """The operator that does for a new leading axis (of `size`) in the flagged inputs what this does for one.
 
         None: all inputs must first be given the new axis; then it is asked again with all flags set.
+        By default itself, where every term of its index_equation begins with `...`.
         """
-        raise NotImplementedError
+        if not self.index_equation or not takes_leading(self.index_equation):
+            raise NotImplementedError
+        return self if all(flags) else None
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
@@ -373,27 +382,6 @@ def is_valid(sbp: SBP, type: Type) -> bool:
     if not isinstance(sbp, Partial):
         return True
     return type.dtype.kind != ("b" if sbp.op == "sum" else "c")
-
-
-def parse_op(text: str, **bodies: Any) -> Op:
-    """The operator that `Op.text` writes, given its graphs."""
-    name, _, attributes = text.partition("{")
-    if name not in OPS:
-        raise GraphError(f"unknown operator {name!r}: import the module that defines it before reading the graph")
-    call = ast.parse(f"f({attributes.rstrip('}')})", mode="eval").body
-    if not isinstance(call, ast.Call):
-        raise GraphError(f"cannot read operator {text!r}")
-    return OPS[name](
-        **{item.arg: ast.literal_eval(_NonFinite().visit(item.value)) for item in call.keywords if item.arg},
-        **bodies,
-    )
-
-
-class _NonFinite(ast.NodeTransformer):
-    """The names `inf` and `nan`, as `repr` writes them, are the floats."""
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Constant(NON_FINITE[node.id]) if node.id in NON_FINITE else node
 
 
 def local_block(shape: Shape, mesh: Shape, sbp: tuple[SBP, ...], at: tuple[int, ...]) -> Block:

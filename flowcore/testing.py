@@ -12,7 +12,8 @@ import numpy as np
 
 from flowcore.derivative_check import batching_problems, derivative_problems, has_gradient, mixed_problems
 from flowcore.errors import FlowcoreError
-from flowcore.op import Op, Sample, Type, as_tuple, parse_op
+from flowcore.op import Op, Sample, Type, as_tuple
+from flowcore.op_text import parse_op
 from flowcore.placement.sbp import B
 from flowcore.simulate import inputs_of, judge, random_of
 

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from flowcore.dtypes import as_dtype
 from flowcore.errors import GraphError
 from flowcore.graph import Graph, Node, Value
-from flowcore.op import Type, parse_op
+from flowcore.op import Type
+from flowcore.op_text import parse_op
 from flowcore.placement.layout import sbp_text
 from flowcore.placement.mesh import Placement, parse_placement
 from flowcore.placement.sbp import NdSbp, parse_nd_sbp

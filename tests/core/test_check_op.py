@@ -103,6 +103,25 @@ def test_every_mistake_is_named(mistake: str) -> None:
         check_op(define(**changed))
 
 
+def test_an_index_equation_gives_shapes_signatures_and_batches() -> None:
+    class Product(Op):
+        name = "product"
+        index_equation = "...mk,...kn->...mn"
+        algebra = Algebra(linear=(frozenset({0}), frozenset({1})), reduction="sum")
+
+        def kernel(self, a: Any, b: Any) -> Any:
+            return a @ b
+
+        def vjp(self, dy: Any, a: Any, b: Any) -> Any:
+            return dy @ b.mT, a.mT @ dy
+
+    made = operator(Product)
+    assert check_op(made, [Sample(made(), (Type((5, 7), FLOAT64), Type((7, 4), FLOAT64)))]).is_right
+    for shapes, words in (((5, 7), (6, 4)), "one length"), (((5, 7), (2, 7, 4)), "leading"), (((7,), (7, 4)), "fit"):
+        with pytest.raises(fc.ShapeError, match=words):
+            made().infer(*(Type(shape, FLOAT64) for shape in shapes))
+
+
 def test_the_operator_of_the_documentation_is_right() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     space: dict[str, Any] = {"__name__": "documented"}

@@ -12,7 +12,8 @@ import pytest
 import flowcore  # noqa: F401  # fills the registry
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.errors import DTypeError, ShapeError
-from flowcore.op import OPS, Sample, Type, as_tuple, nd_signatures, parse_op
+from flowcore.op import OPS, Sample, Type, as_tuple, nd_signatures
+from flowcore.op_text import parse_op
 from flowcore.ops.contract import Contract, grouping
 from flowcore.ops.create import Arange, Full
 from flowcore.ops.elementwise import Elementwise
