@@ -36,8 +36,7 @@ def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, 
         return _root(sum(real(tensor * conj(tensor)), axis=axes, keepdims=keepdims))
     size = abs(tensor)
     if ord == inf:
-        # the greatest of nothing is 0: sizes are not negative
-        return max(size, axis=axes, keepdims=keepdims) if tensor.size else sum(size, axis=axes, keepdims=keepdims)
+        return _greatest(size, axes, keepdims)
     if ord == -inf:
         return min(size, axis=axes, keepdims=keepdims)
     if ord == 0:
@@ -50,6 +49,11 @@ def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, 
     powers = sum(power, axis=axes, keepdims=keepdims)
     is_zero = equal(powers, 0)
     return where(is_zero, 0, where(is_zero, 1, powers) ** (1 / ord))
+
+
+def _greatest(sizes: Tensor, axis: Axis, keepdims: bool = False) -> Tensor:
+    """The greatest of numbers that are not negative: 0 of none."""
+    return (max if sizes.size else sum)(sizes, axis=axis, keepdims=keepdims)
 
 
 def _root(squares: Tensor) -> Tensor:
@@ -69,9 +73,9 @@ def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: float | int | 
     norms = {
         "fro": lambda: vector_norm(matrix, axis=(-2, -1)),
         "nuc": lambda: sum(svdvals(matrix), axis=-1),
-        2: lambda: max(svdvals(matrix), axis=-1), -2: lambda: min(svdvals(matrix), axis=-1),
-        1: lambda: max(sum(abs(matrix), axis=-2), axis=-1), -1: lambda: min(sum(abs(matrix), axis=-2), axis=-1),
-        inf: lambda: max(sum(abs(matrix), axis=-1), axis=-1), -inf: lambda: min(sum(abs(matrix), axis=-1), axis=-1),
+        2: lambda: _greatest(svdvals(matrix), -1), -2: lambda: min(svdvals(matrix), axis=-1),
+        1: lambda: _greatest(sum(abs(matrix), axis=-2), -1), -1: lambda: min(sum(abs(matrix), axis=-2), axis=-1),
+        inf: lambda: _greatest(sum(abs(matrix), axis=-1), -1), -inf: lambda: min(sum(abs(matrix), axis=-1), axis=-1),
     }  # fmt: skip
     wanted = "fro" if ord is None else ord
     if wanted not in norms:

@@ -214,3 +214,10 @@ def test_split_batches_stay_where_they_lie_and_only_marks_of_singular_matrices_m
 
     ranks, mark = 3, 8
     assert run(moved, ranks=ranks)[0] == [0] * 8 + [2 * (ranks - 1) * mark]
+
+
+@pytest.mark.parametrize("ord", ["fro", "nuc", 1, 2, np.inf])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (0, 2, 2)])
+def test_norms_of_empty_matrices_are_0(ord: Any, shape: tuple[int, ...]) -> None:
+    np.testing.assert_array_equal(L.matrix_norm(fc.zeros(shape), ord=ord).numpy(), np.zeros(shape[:-2]))
+    np.testing.assert_array_equal(L.vector_norm(fc.zeros(shape), axis=-1).numpy(), np.zeros(shape[:-1]))
