@@ -1,4 +1,4 @@
-"""The kernel of convolution: patches of x are gathered into a buffer that fits the cache, and matrices multiplied.
+"""The kernel of convolution: patches of x are gathered into a buffer of bounded size, and matrices multiplied.
 
 A patch is what one row p of y sees of x: x[…, p·stride + k·dilation − before] for all k. The patches of x framed by
 zeros are a view with overlapping strides; only pieces of it, for some samples and rows, are ever copied.
@@ -19,8 +19,8 @@ from flowcore.ops.contract import grouping, product
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Equation
 
-GATHERED_BYTES = 1 << 20
-"""Bytes of patches that are gathered at once: about a second-level cache."""
+GATHERED_BYTES = 4 << 20
+"""Bytes of patches that are gathered at once."""
 ROWS, TAPS = "PQR", "KLM"
 
 
