@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,35 @@ def test_a_grid_splits_height_and_width() -> None:
 
     found = fc.launch.run(program, ranks=4, transport="threads")[0]
     np.testing.assert_allclose(found, by_taps(x, w, (1, 1), ((1, 1),) * 2, (1, 1), 1), atol=1e-12)
+
+
+def test_rows_split_on_both_axes_of_a_grid_are_right() -> None:
+    random = np.random.default_rng(0)
+    x, w = random.normal(size=(1, 2, 11, 4)), random.normal(size=(3, 2, 3, 3))
+
+    def program() -> Array:
+        return fc.nn.conv2d(
+            fc.asarray(x, placement=mesh, sbp="S2,S2"), fc.asarray(w, placement=mesh), padding=1
+        ).numpy()
+
+    mesh = fc.Placement([[0, 1], [2, 3]])
+    found = fc.launch.run(program, ranks=4)[3]
+    np.testing.assert_allclose(found, by_taps(x, w, (1, 1), ((1, 1),) * 2, (1, 1), 1), atol=1e-12)
+
+
+def test_plans_with_windows_are_read_back_and_nothing_is_made_in_one(tmp_path: Path) -> None:
+    def program() -> Any:
+        x, w = fc.asarray(np.ones((1, 2, 8)), sbp="S2"), fc.asarray(np.ones((3, 2, 3)))
+        window = "W2(8*1/1-1+1)"
+        for make in (lambda: fc.asarray(np.ones((1, 2, 8)), sbp=window), lambda: x.to_global(sbp=window)):
+            with pytest.raises(fc.PlacementError, match="no tensor lies"):
+                make()
+        return fc.compile(lambda x, w: fc.nn.conv1d(x, w, padding=1)).plan(x, w)
+
+    plan = fc.launch.run(program, ranks=2)[0]
+    assert "W2(8*1/1-1+1)" in plan.text()
+    plan.save(tmp_path / "plan.txt")
+    assert fc.Plan.load(tmp_path / "plan.txt") == plan
 
 
 def test_convolutions_of_channels_and_batch_split_are_right() -> None:
