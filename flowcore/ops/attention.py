@@ -30,7 +30,7 @@ from flowcore.tensor import Tensor
 
 __all__: list[str] = []
 
-SCORES = 4 << 20
+SCORES = 1 << 20
 """Bytes of scores that are held at once (at least those of one query)."""
 ROWS, KEYS, FEATURES, COLUMNS = "y", "Z", "X", "w"
 """The letters of queries, keys, features of both, columns of values: keys and features are needed whole."""
@@ -112,10 +112,13 @@ class AttentionLike(Op):
         scores *= q.dtype.type(self.scale)
         if mask is not None:
             own = mask[part[0], part[1] if mask.shape[1] != 1 else slice(None), part[2]]
-            scores = np.where(own, scores, -np.inf) if mask.dtype == bool_ else scores + own
+            if mask.dtype == bool_:
+                np.copyto(scores, -np.inf, where=~own)
+            else:
+                scores += own
         if self.is_causal:
             number = self.first + np.arange(part[1].start, part[1].stop)
-            scores = np.where(np.arange(scores.shape[2]) <= number[:, None], scores, scores.dtype.type(-np.inf))
+            np.copyto(scores, -np.inf, where=np.arange(scores.shape[2]) > number[:, None])
         if scores.shape[2] == 0:
             return scores
         greatest = scores.max(axis=2, keepdims=True)
@@ -207,7 +210,7 @@ class AttentionGrad(AttentionLike):
     def by_scores(self, weights: Array, dy: Array, v: Array) -> Array:
         """The gradient by q kᵀ of some queries."""
         by_weight = np.matmul(dy, v.swapaxes(1, 2))
-        by_weight -= (weights * by_weight).sum(axis=2, keepdims=True)
+        by_weight -= np.einsum("nij,nij->ni", weights, by_weight)[:, :, None]
         by_weight *= weights
         by_weight *= weights.dtype.type(self.scale)
         return np.asarray(by_weight)
