@@ -20,7 +20,7 @@ from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
 from flowcore.formula import expanded, result_shapes, takes_leading
 from flowcore.placement.layout import Box, Shape, block, box_shape
-from flowcore.placement.sbp import SBP, Partial, Split, Window
+from flowcore.placement.sbp import SBP, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
 
 Array = np.ndarray[Any, Any]
@@ -355,24 +355,22 @@ def _expand(
 def _local_problems(
     op: Op, types: tuple[Type, ...], results: tuple[Type, ...], signature: Signature, parts: int
 ) -> list[tuple[Op, tuple[Type, ...], tuple[Type, ...]]]:
-    """The operator and the types of its blocks on the ranks of one axis, one for each distinct choice of types.
+    """The operator and the types of its blocks on the ranks of one axis, one for each distinct problem.
 
-    Blocks of one split differ in length at one rank only, its remainder, so few ranks need to be asked; windows may
-    differ everywhere.
+    Where an equation gives the signatures, only the types matter: blocks of one split differ in length at one rank
+    only, its remainder, so few ranks need to be asked. Rules of its own may depend on where a block begins.
     """
     sbps, values = (*signature.inputs, *signature.outputs), (*types, *results)
     splits = [(sbp.axis, value) for sbp, value in zip(sbps, values, strict=True) if isinstance(sbp, Split)]
-    ranks = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
-    has_windows = any(isinstance(sbp, Window) for sbp in sbps)
-    if has_windows:
-        ranks = set(range(parts))
+    has_own_rules = type(op).rules is not Op.rules
+    few = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
     found: dict[tuple[Op, tuple[Type, ...]], tuple[Op, tuple[Type, ...], tuple[Type, ...]]] = {}
-    for rank in sorted(ranks):
+    for rank in range(parts) if has_own_rules else sorted(few):
         blocks = [local_block(value.shape, (parts,), (sbp,), (rank,)) for sbp, value in zip(sbps, values, strict=True)]
         local = tuple(Type(block.local, value.dtype) for block, value in zip(blocks, values, strict=True))
         inputs, outputs = blocks[: len(types)], blocks[len(types) :]
         localized = op.localize(inputs, outputs)
-        key = (localized if has_windows else op, local)
+        key = (localized if has_own_rules else op, local)
         found.setdefault(key, (localized, local[: len(types)], local[len(types) :]))
     return list(found.values())
 
