@@ -11,7 +11,7 @@ from flowcore.op import Array, Op, as_tuple, nd_signatures, type_of
 from flowcore.ops.convolve import Convolve
 from flowcore.ops.pool import WindowArgMax, WindowPick, WindowPut
 from flowcore.ops.slices import Slice, Unslice
-from tests.rules.simulate import Random, Run, lay
+from flowcore.simulate import Random, Run, lay
 
 CASES, CHOICES = 20, 10
 """How many operators of each family are drawn, and how many of their signatures are tried."""
