@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from flowcore.dispatch import operands, to_global
 from flowcore.dtypes import float32, int64
-from flowcore.errors import DTypeError
+from flowcore.errors import DTypeError, IndexingError
 from flowcore.op import function
 from flowcore.ops.axes import axes_of
 from flowcore.ops.call import apply
@@ -71,14 +72,27 @@ def _rows(x: Tensor, key: Key) -> tuple[Tensor, Tensor]:
     rows = reshape(moved, (*moved.shape[: key.place], length, *after))
     if len(key.picks) == 1:
         return rows, _indices(key.picks[0])
-    index, stride = None, length
-    for pick in key.picks:
+    index, stride, places = None, length, [_indices(pick) for pick in key.picks]
+    _check_together([place.shape for place in places])
+    for pick, place in zip(key.picks, places, strict=True):
         span = prod(key.shape[pick.axis : pick.axis + pick.count])
         stride = stride // span if span else 0
-        term = wrapped(_indices(pick), span) * stride
+        term = wrapped(place, span) * stride
         index = term if index is None else index + term
     assert index is not None
     return rows, index
+
+
+def _check_together(shapes: Sequence[Shape]) -> None:
+    """IndexingError where index arrays of these shapes do not broadcast against each other."""
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = " and ".join(map(str, shapes))
+        raise IndexingError(
+            f"index arrays of shapes {shown}: they must broadcast against each other (a mask counts as one dimension "
+            f"of as many as it picks); index one after the other, or reshape one"
+        ) from None
 
 
 def _indices(pick: Pick) -> Tensor:

@@ -66,7 +66,8 @@ class Key:
 
 def read_key(key: Any, x: Tensor) -> Key:
     """`key` against the shape of `x`; IndexingError where it does not fit, DTypeError where it is no index."""
-    items = _complete([_item(item, x) for item in (key if isinstance(key, tuple) else (key,))], x.shape)
+    given = [_item(item, x) for item in (key if isinstance(key, tuple) else (key,))]
+    items = _complete(given, x.shape)
     spans: list[Span] = []
     shape: list[int] = []
     picks: list[Pick] = []
@@ -88,7 +89,7 @@ def read_key(key: Any, x: Tensor) -> Key:
                 spans.extend((0, length, 1) for length in lengths)
                 shape.extend(lengths)
                 picks.append(pick)
-    return Key(tuple(spans), tuple(shape), tuple(picks), bool(picks) and _is_apart(items))
+    return Key(tuple(spans), tuple(shape), tuple(picks), bool(picks) and _is_apart(given))
 
 
 def _none_of(mask: Tensor, lengths: Shape) -> Tensor:
@@ -139,7 +140,7 @@ def _consumed(item: Any) -> int:
 
 
 def _is_apart(items: list[Any]) -> bool:
-    """Whether a slice or a None stands between integers and arrays, of which one is an array."""
+    """Whether a slice, a None or `...` stands between integers and arrays, of which one is an array."""
     places = [place for place, item in enumerate(items) if isinstance(item, int | Tensor)]
     return places[-1] - places[0] >= len(places)
 

@@ -19,6 +19,7 @@ KEYS: list[Any] = [
     (np.array([1, 2]), np.array([[4], [-1], [4]])), (np.array([1, 2]), slice(None), [0, 3]), ([0, 1], None, [1, 0]),
     (slice(None), [0, 4, 0], [1, 2, 1]), (np.array([0, 2]), np.array([1, 1]), np.array([3, -4])), (None, np.array([0])),
     X > 0, X > 9, X[:, :, 0] > 0, (slice(None), np.arange(5) % 2 == 0), (X[:, 0, 0] > 0, ..., 1), True, False,
+    (slice(2), [1, 0, 2], ..., -1),
     (X[:, 0, 0] < 9, slice(None), [1, 2, 0]), (0, slice(None), np.arange(4) > 1), (np.arange(3) > 0, np.arange(5) > 2),
 ]  # fmt: skip
 NAMES = [str(number) for number in range(len(KEYS))]
@@ -96,6 +97,7 @@ def test_a_row_of_a_split_tensor_moves_alone() -> None:
     [
         (3, IndexError), (-4, IndexError), ((0, 0, 0, 0), IndexError), ((..., ...), IndexError),
         (X[:2] > 0, IndexError), ([3], IndexError), (([0], [5]), IndexError), (slice(0, 2, 0), ValueError),
+        (([0, 1], [0, 1, 2]), IndexError),
         (1.5, TypeError), (np.array([0.5]), TypeError), ("a", TypeError), (slice(0.5), TypeError),
     ],
     ids=str,
