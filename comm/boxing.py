@@ -79,7 +79,8 @@ class BoxingPlan:
         if plan is None:
             held = self.source.box(self.shape, rank) if rank in self.source.placement else None
             needed = self.target.box(self.shape, rank) if rank in self.target.placement else None
-            steps = tuple(step.for_rank(rank) for step in self.steps)
+            rows = {step.kind: step.rows_of(rank) for step in self.steps if step.round == 0}  # as in later rounds
+            steps = tuple(step.for_rank(rank, rows[step.kind]) for step in self.steps)
             plan = self._ranks[rank] = RankPlan(held, needed, _fills(self, rank), steps)
         return plan
 

@@ -30,7 +30,7 @@ from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import SBP, Split, Window
 
-BUDGET = 1 << 15
+BUDGET = 1 << 14
 """Plans that a search may price, times ranks: it then ends with the best path found so far."""
 
 

@@ -44,16 +44,24 @@ def in_rounds(
 
 def buffered(step: Step) -> tuple[Rows, Rows]:
     """(rows packed before they are sent, rows received into a buffer of their own) of `step`, as masks."""
-    remote, parts = step.source != step.target, step.parts
-    low, high = step.cut(*parts.bounds(slice(None)))
-    arrives = _contiguous(high - low, parts.target, parts.into)
-    leaves = _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives
+    remote = step.source != step.target
+    leaves, arrives = _whole(step)
     landed = remote if step.kind == "reduce" else remote & ~arrives[step.part]
     return remote & ~leaves[step.part], landed
 
 
+def _whole(step: Step) -> tuple[Rows, Rows]:
+    """Whether each part is contiguous where it is sent from, and where it is received."""
+    parts = step.parts
+    low, high = step.cut(*parts.bounds(slice(None)))
+    arrives = _contiguous(high - low, parts.target, parts.into)
+    return _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives, arrives
+
+
 def temporary(step: Step, levels: Levels, world: int) -> Integers:
     """Elements of temporary memory of every rank during `step`."""
+    if step.kind == "move" and all(parts.all() for parts in _whole(step)):
+        return np.zeros(world, np.int64)
     size, parts = step.sizes(), step.parts
     packed, landed = buffered(step)
     needed = np.zeros(world)

@@ -93,9 +93,12 @@ class Step:
         received = np.bincount(self.target, size, world).astype(np.int64)
         return sent, received, int(np.count_nonzero(size))
 
-    def for_rank(self, rank: int) -> RankStep:
-        """What `rank` sends, receives, copies and reduces."""
-        rows = np.flatnonzero((self.source == rank) | (self.target == rank))
+    def rows_of(self, rank: int) -> Integers:
+        """The rows in which `rank` gives or takes."""
+        return np.flatnonzero((self.source == rank) | (self.target == rank))
+
+    def for_rank(self, rank: int, rows: Integers) -> RankStep:
+        """What `rank` sends, receives, copies and reduces in its rows."""
         low, high = self.bounds(rows)
         full = (high > low).all(0)
         if not full.all():
