@@ -63,6 +63,7 @@ class Lease(ctypes.Array):  # type: ignore[type-arg]  # its elements are bytes; 
     _length_ = 0
     gone: deque[tuple[int, dict[Shown, int]]]
     counters: int
+    offset: int
     shown: dict[Shown, int]
 
     def show(self, group: Shown) -> None:
@@ -129,7 +130,7 @@ class Arena:
             free = self._free[size] = deque()
         for _ in range(min(len(free), TRIES)):
             slot = free.pop()  # the last one used may still be in the cache
-            if not any(self.words[slot.counters : slot.counters + self.ranks]):
+            if not any(self.words[slot.counters : slot.counters + self.ranks].tolist()):
                 slot.is_free = False
                 return slot
             free.appendleft(slot)
@@ -141,7 +142,7 @@ class Arena:
         if kind is None:
             kind = self._kinds[size] = type("Lease", (Lease,), {"_type_": ctypes.c_ubyte, "_length_": size})
         lease = kind.from_address(self.segment.address + offset)
-        lease.gone, lease.counters, lease.shown = self.gone, counters, {}
+        lease.gone, lease.counters, lease.offset, lease.shown = self.gone, counters, offset, {}
         self.words[counters + self.rank] += 1
         return lease
 
@@ -149,13 +150,20 @@ class Arena:
         """Return the leases that are gone and whose readers have all finished."""
         for _ in range(len(self.gone)):
             counters, shown = self.gone.popleft()
-            if shown and not all(group.is_over(meeting) for group, meeting in shown.items()):
-                self.gone.append((counters, shown))
-                continue
-            at = counters + self.rank
-            self.words[at] -= 1
+            for group, meeting in shown.items():
+                if not group.is_over(meeting):
+                    self.gone.append((counters, shown))
+                    break
+            else:
+                self._drop(counters)
+
+    def _drop(self, counters: int) -> None:
+        at = counters + self.rank
+        left = self.words[at] - 1
+        self.words[at] = left
+        if not left:
             own = self._own.get(counters)
-            if own is not None and not own.is_free and not self.words[at]:
+            if own is not None and not own.is_free:
                 own.is_free = True
                 self._free[own.size].append(own)
 

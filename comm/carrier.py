@@ -139,12 +139,14 @@ class Slots:
             lease.shown[group] = group.meeting
         agree(group, digest)
         told = group.told(SOURCE, RESULT, SCRATCH)
-        self._check_room(told)
-        start, counters = self._adopted() if route.adopted else (NOTHING, NOTHING)
-        if start != NOTHING:
-            out = None if place is None else self._block(start + place.start, counters, place.shape)
-            group.finish()
-            return out
+        if FULL in told:
+            self._give_up()
+        if route.adopted:
+            start, counters = self._adopted()
+            if start != NOTHING:
+                out = None if place is None else self._block(start + place.start, counters, place.shape)
+                group.finish()
+                return out
         slots, count = group.told(RESULT_SLOT), group.size
         if route.adopted and told[count + route.leader] == NOTHING and self.is_needed:
             told, slots = self._late(told, held)
@@ -169,7 +171,8 @@ class Slots:
             lease.shown[group] = group.meeting
         group.wait()
         told = [*told[:count], *group.told(RESULT), *told[2 * count :]]
-        self._check_room(told)
+        if FULL in told:
+            self._give_up()
         return told, group.told(RESULT_SLOT)
 
     def _source(self, block: Array | None, held: list[Lease]) -> tuple[int, int, bool]:
@@ -182,6 +185,8 @@ class Slots:
         lease = lease_of(block)
         if lease is not None and block.flags.c_contiguous:
             held.append(lease)
+            if block.nbytes == len(lease):
+                return lease.offset, lease.counters, True
             address: int = block.__array_interface__["data"][0]
             return address - self.arena.segment.address, lease.counters, True
         if not self.route.shown:
@@ -201,10 +206,9 @@ class Slots:
             held.append(self.arena.lease(counters, offset, size))
         return offset, counters
 
-    def _check_room(self, told: list[int]) -> None:
-        if FULL in told:
-            self.group.finish()
-            raise NoRoom
+    def _give_up(self) -> None:
+        self.group.finish()
+        raise NoRoom
 
     def _adopted(self) -> tuple[int, int]:
         """(offset, counters) of the slot that the sources form already; NOTHING where they do not."""

@@ -122,7 +122,10 @@ class Group:
     def agree(self, digest: int) -> bool:
         """Whether all came to this meeting with `digest`."""
         words = self.words
-        return all(words[line + DIGEST] == digest for line in self.lines[self.meeting & 1])
+        for at, _ in self._others[self.meeting & 1]:  # noqa: SIM110  # a generator costs more than all the rest
+            if words[at + DIGEST - EPOCH] != digest:
+                return False
+        return True
 
     def finish(self) -> None:
         """Say that this rank will read nothing any more of what was shown at meetings so far."""
@@ -131,4 +134,7 @@ class Group:
     def is_over(self, meeting: int) -> bool:
         """Whether every rank has finished `meeting`."""
         words = self.words
-        return all(words[at] >= meeting for at in self._done)
+        for at in self._done:  # noqa: SIM110  # a generator costs more than all the rest
+            if words[at] < meeting:
+                return False
+        return True

@@ -53,12 +53,18 @@ def _eager(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | No
     for tensor in inputs:
         if tensor.trace is not None:
             raise TraceError("a tensor of a traced function outlived it: return it from the function to use it outside")
+    program = _program(world, op, inputs, layout)
+    blocks = program.run(world, [tensor.block for tensor in inputs])
+    return tuple([Tensor(value, block) for value, block in zip(program.results, blocks, strict=True)])
+
+
+def _program(world: World, op: Op, inputs: tuple[Tensor, ...], layout: Layout | None) -> Program:
+    """The program that `_one_node` makes, kept."""
     key = (op, layout, *[tensor._value for tensor in inputs])
     program: Program | None = world.eager.get(key)
     if program is None:
         program = cast(Program, world.eager.keep(key, _one_node(world, op, inputs, layout)))
-    blocks = program.run(world, [tensor.block for tensor in inputs])
-    return tuple([Tensor(value, block) for value, block in zip(program.results, blocks, strict=True)])
+    return program
 
 
 def _one_node(world: World, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> Program:
@@ -285,21 +291,20 @@ def to_global(
 ) -> Tensor:
     """`x` on `placement`, laid out as `sbp`; see `Tensor.to_global`."""
     world = current()
-    if world.trace is not None or x.trace is not None:
+    if world.trace is not None or x.trace is not None or x._requires_grad:
         op = _relayout(x, placement, sbp, grad_sbp)
-    else:
-        key = x._value, placement, sbp, grad_sbp
-        try:
-            op = world.relayouts[key]
-        except (KeyError, TypeError):  # an sbp may be a dict, which cannot be a key
-            op = _relayout(x, placement, sbp, grad_sbp)
-            with suppress(TypeError):
-                world.relayouts[key] = op
-    if op is None:
+        return x if op is None else apply(op, x)
+    key = x._value, placement, sbp, grad_sbp
+    try:
+        program: Program | None = world.relayouts[key]
+    except (KeyError, TypeError):  # an sbp may be a dict, which cannot be a key
+        op = _relayout(x, placement, sbp, grad_sbp)
+        program = None if op is None else _program(world, op, (x,), None)
+        with suppress(TypeError):
+            world.relayouts.keep(key, program)
+    if program is None:
         return x
-    if x._requires_grad or world.trace is not None:
-        return apply(op, x)  # type: ignore[no-any-return]
-    return _eager(world, op, (x,), None)[0]
+    return Tensor(program.results[0], program.run(world, [x.block])[0])
 
 
 def _relayout(x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None) -> Relayout | None:

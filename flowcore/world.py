@@ -86,7 +86,7 @@ class World:
         self.programs: dict[Any, Any] = {}
         self.eager = Recent()
         self.constants = Recent()
-        self.relayouts: dict[Any, Any] = {}
+        self.relayouts = Recent()
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.store: dict[str, Any] = {}
         self.sequence = 0
