@@ -82,7 +82,7 @@ class Flat:
         self.simple = UFUNCS[plan.levels[0][1]] if has_terms else None
 
     def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
-        """The target block, read-only."""
+        """The target block, in memory of its own."""
         group = self.group
         parity = (group.meeting + 1) & 1
         own = self.own[parity]
@@ -105,7 +105,6 @@ class Flat:
                 out[index] = identity(op, self.dtype)
             for index, terms in tasks:
                 reduce_fused(terms, self.levels, out[index])
-        out.setflags(write=False)
         return out
 
 

@@ -74,7 +74,7 @@ class Shares(Protocol):
     """A transport whose ranks share memory where they can, and carry out plans by themselves."""
 
     def carry(self, plan: BoxingPlan, block: Array | None, meeting: Meeting | None = None) -> Array | None:
-        """The target block of this rank, read-only; None where it has none.
+        """The target block of this rank, read-only where others see it; None where it has none.
 
         `meeting`: what the ranks of the plan meet on first, where they have not met already.
         """
