@@ -51,6 +51,11 @@ class Compiled:
     A function that calls backward, or assigns to such a tensor, has done the differentiating.
     """
 
+    @property
+    def assigned(self) -> list[Tensor]:
+        """The tensors whose values or gradients the function replaces."""
+        return [write.tensor for write in self.writes]
+
     @cached_property
     def call(self) -> Call:
         """The function as one operator."""
@@ -79,12 +84,12 @@ class CompiledFunction(Generic[P, R]):
         tensors, rebuild = flatten(given)
         compiled = self._compiled(world, tensors, rebuild)
         read = [*tensors, *(read.held for read in compiled.lifted)]
+        held = as_read([x for x in read if x is not None], compiled.assigned) if compiled.is_differentiable else []
         blocks = compiled.program.run(world, _taken(compiled.program, read))
         values = compiled.program.results
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
         if compiled.is_differentiable:
             # the caller may differentiate through this call: its gradient is that of its graph, compiled in turn
-            held = as_read([tensor for tensor in read if tensor is not None], [w.tensor for w in compiled.writes])
             record(world, compiled.call, tuple(held), tuple(results))
         _store(compiled, blocks)
         return compiled.rebuild(results)  # type: ignore[no-any-return]

@@ -71,6 +71,7 @@ class Fused(Op):
         return self.write((None,) * len(self.shapes), *arrays)
 
     def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        arrays = tuple(owned(array) for array in arrays)
         made = tuple(
             arrays[source] if source >= 0 else np.empty(*given) if memory is None else memory
             for memory, given, source in zip(results, self._results, self.into, strict=True)
@@ -88,15 +89,16 @@ class Fused(Op):
         if max(into) >= 0:
 
             def update(*arrays: Array) -> Any:
-                loop(*constants, *[array.reshape(-1) for array in arrays], *behind)
-                made = [arrays[source] if source >= 0 else place for place, source in pairs]
+                given = [owned(array) for array in arrays]
+                loop(*constants, *[array.reshape(-1) for array in given], *behind)
+                made = [given[source] if source >= 0 else place for place, source in pairs]
                 return made if len(made) > 1 else made[0]
 
             return update
         results = tuple(memory) if len(memory) > 1 else memory[0]
 
         def call(*arrays: Array) -> Any:
-            loop(*constants, *[array.reshape(-1) for array in arrays], *behind)
+            loop(*constants, *[owned(array).reshape(-1) for array in arrays], *behind)
             return results
 
         return call
@@ -119,6 +121,12 @@ class Fused(Op):
         new = [result.reshape(-1) for result, source in zip(results, self.into, strict=True) if source < 0]
         scratch = [np.empty(self.columns, dtype) for dtype in self.body.scratch]
         self.compiled(*self.constants, *flat, *new, *scratch)
+
+
+def owned(array: Array) -> Array:
+    """The array as the loops take it, contiguous and writeable: a copy of one that repeats an element or skips some."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.writeable else array.copy()
 
 
 class _Tiles:

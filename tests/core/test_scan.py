@@ -157,6 +157,20 @@ def test_trees_numbers_directions_and_no_steps() -> None:
     np.testing.assert_allclose(nested[0].item(), X[0].prod())
 
 
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: x[::2], lambda x: fc.broadcast_to(x[:1, :1], (6, 4))])
+def test_blocks_that_skip_or_repeat_elements_enter_compiled_loops(make: Any) -> None:
+    x = make(fc.asarray(np.arange(48.0).reshape(12, 4)))
+
+    def f(start: fc.Tensor, x: fc.Tensor) -> Any:
+        return fc.scan(lambda h, row: (fc.tanh(h + row) * 2, h), start, x)
+
+    start = fc.broadcast_to(fc.asarray(np.float64(0.5)), (4,))
+    for found, wanted in zip(fc.compile(f)(start, x), f(start, x), strict=True):
+        np.testing.assert_allclose(found.numpy(), wanted.numpy())
+    gradient = fc.grad(lambda x: f(start, x)[0].sum())
+    np.testing.assert_allclose(fc.compile(gradient)(x).numpy(), gradient(x).numpy())
+
+
 def test_parameters_of_the_step_receive_gradients() -> None:
     w = fc.asarray(W).requires_grad_()
     for run in (looped, fc.compile(looped)):
