@@ -66,6 +66,7 @@ from flowcore.nn.convolution import (
     conv_transpose3d,
 )
 from flowcore.nn.convolution_layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from flowcore.nn.ctc import ctc_loss
 from flowcore.nn.functions import dropout, embedding, linear
 from flowcore.nn.layers import Bilinear, Dropout, Dropout1d, Dropout2d, Dropout3d, Embedding, Flatten, Identity, Linear
 from flowcore.nn.loss_layers import (
@@ -73,6 +74,7 @@ from flowcore.nn.loss_layers import (
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
     CrossEntropyLoss,
+    CTCLoss,
     GaussianNLLLoss,
     HingeEmbeddingLoss,
     HuberLoss,
@@ -170,6 +172,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "CTCLoss",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -255,6 +258,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "elu",
     "embedding",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flowcore.nn import losses
+from flowcore.nn.ctc import ctc_loss
 from flowcore.nn.module import Module
 from flowcore.tensor import Tensor
 
@@ -43,6 +44,7 @@ SmoothL1Loss = _layer("SmoothL1Loss", losses.smooth_l1_loss)
 HuberLoss = _layer("HuberLoss", losses.huber_loss)
 BCELoss = _layer("BCELoss", losses.binary_cross_entropy)
 BCEWithLogitsLoss = _layer("BCEWithLogitsLoss", losses.binary_cross_entropy_with_logits)
+CTCLoss = _layer("CTCLoss", ctc_loss)
 KLDivLoss = _layer("KLDivLoss", losses.kl_div)
 PoissonNLLLoss = _layer("PoissonNLLLoss", losses.poisson_nll_loss)
 GaussianNLLLoss = _layer("GaussianNLLLoss", losses.gaussian_nll_loss)
