@@ -254,7 +254,7 @@ class AttentionQueryGrad(AttentionGrad):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return _samples(cls, ((2, 5, 3), (1, 4, 3), (1, 4, 5), (2, 5, 5)))
+        return _samples(cls, ((2, 5, 3), (1, 4, 3), (1, 4, 5), (2, 5, 5)))[:2]
 
 
 @operator
@@ -298,7 +298,7 @@ class AttentionKeyGrad(AttentionGrad):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        # few, because five operands have so many layouts; masks are those of the other two operators
+        # few, because so many operands have so many layouts; masks are those of the other two operators
         return _samples(cls, ((2, 5, 3), (1, 4, 3), (1, 4, 2), (2, 5, 2)))[:1]
 
 

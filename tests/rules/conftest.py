@@ -29,7 +29,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("signatures against brute force")
     line(f"{len({name for name, *_ in TALLY})} operators, {len(TALLY)} cases of 2 and 3 ranks")
     line(f"{count['declared']} signatures declared, {count['unsound']} unsound, {count['missing']} missing")
-    line(f"{count['implied']} implied by them: a replicated value is also a partial max and min of itself")
+    line(f"{count['implied']} implied by them: replicas are partial extrema of themselves, blocks hold windows")
     reasons = {(name, str(found), why) for name, _, _, verdict in TALLY for found, why in verdict.excluded}
     line(f"{count['excluded']} excluded, for {len(reasons)} reasons:")
     for name, found, why in sorted(reasons):
