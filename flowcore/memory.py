@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,43 @@ def most_alive(spans: Sequence[Span]) -> int:
     return max((sum(s.size for s in spans if s.first <= span.first <= s.last) for span in spans), default=0)
 
 
-@dataclass(frozen=True)
+class Pool:
+    """Memory that the programs of a rank share: they run one at a time, and nothing in it outlives a run.
+
+    It is as large as the largest program that has run needed. `lock`: whoever runs in it holds it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self._memory: Array = np.empty(0, np.uint8)
+
+    def take(self, size: int) -> Array:
+        """`size` bytes, the same ones for everyone."""
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory
+
+
 class Arena:
     """One block of memory with the place and the type of every register that lies in it."""
 
-    places: Mapping[int, tuple[int, Type]]
-    size: int
+    def __init__(self, places: Mapping[int, tuple[int, Type]], size: int) -> None:
+        self.places, self.size = places, size
+        self._registers: dict[int, Array] = {}
 
-    @cached_property
-    def registers(self) -> dict[int, Array]:
-        """The registers by number; the memory is taken when they are first asked for."""
-        memory: Any = np.empty(self.size + ALIGNMENT, np.uint8)
+    @property
+    def registers(self) -> Mapping[int, Array]:
+        """The registers by number; in memory of their own where none was claimed before."""
+        self.claim(Pool())
+        return self._registers
+
+    def claim(self, pool: Pool) -> None:
+        """Lie in the memory of `pool`, unless the registers lie somewhere already."""
+        if self._registers or not self.places:
+            return
+        memory: Any = pool.take(self.size + ALIGNMENT)
         shift = -memory.ctypes.data % ALIGNMENT
-        return {
+        self._registers = {
             number: memory[shift + place : shift + place + type.nbytes].view(type.dtype).reshape(type.shape)
             for number, (place, type) in self.places.items()
         }

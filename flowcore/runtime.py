@@ -60,7 +60,11 @@ class Program:
                     return [self.call(self.instructions[0])(world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
         with np.errstate(all="ignore"):
-            return self.execute(world.transport, blocks)
+            if not self.arena.size:
+                return self.execute(world.transport, blocks)
+            with world.memory.lock:
+                self.arena.claim(world.memory)
+                return self.execute(world.transport, blocks)
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""

@@ -20,6 +20,7 @@ from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Transport
 from flowcore.errors import CommError, PlacementError
 from flowcore.graph import digest_of
+from flowcore.memory import Pool
 from flowcore.placement.layout import Layout
 from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement, set_world_size
@@ -88,6 +89,7 @@ class World:
         self.constants = Recent()
         self.relayouts = Recent()
         self.chains: dict[tuple[int, ...], Chain] = {}
+        self.memory = Pool()
         self.store: dict[str, Any] = {}
         self.sequence = 0
 
