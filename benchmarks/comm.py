@@ -156,9 +156,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how fast tensors move between the ranks of this host.")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds; nothing is written")
+    parser.add_argument("--rounds", type=int, default=None, help="rounds of which the median counts (15; quick: 5)")
     options = parser.parse_args()
     sizes, rounds = (QUICK, 5) if options.quick else (SIZES, 15)
-    results = {ranks: run(ranks, sizes, rounds) for ranks in options.ranks}
+    results = {ranks: run(ranks, sizes, options.rounds or rounds) for ranks in options.ranks}
     text = report(results, " ".join(["python benchmarks/comm.py", *sys.argv[1:]]))
     print(text)
     if not options.quick:
