@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import update_wrapper, wraps
 from typing import Any, ClassVar
 
+import numpy as np
+
 from flowcore.batching import batch_graph, with_axis
-from flowcore.dispatch import apply
+from flowcore.dispatch import apply, asarray
 from flowcore.errors import GradError, ShapeError
 from flowcore.grad import operands_add, vjp_graph, zeros_like
 from flowcore.graph import Graph
@@ -23,7 +25,7 @@ from flowcore.placement.mesh import Placement
 from flowcore.region import argument_types, output_places, used_inputs
 from flowcore.staging import as_read, assign_all, replay, stage, symbolic
 from flowcore.tensor import Tensor
-from flowcore.tree import flatten
+from flowcore.tree import flatten, replaced
 
 __all__ = ["checkpoint", "custom_vjp"]
 
@@ -152,7 +154,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(f)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        leaves, rebuild = flatten((arguments, options))
+        leaves, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
 
         def called(*symbols: Tensor) -> Any:
             positional, named = rebuild(symbols)
@@ -185,6 +187,7 @@ class Custom:
     def __call__(self, *arguments: Any) -> Any:
         if self.forward is None or self.backward is None:
             raise GradError("a custom_vjp function without its rule: call f.defvjp(forward, backward) first")
+        arguments = replaced(arguments, (np.ndarray,), asarray)
         leaves, rebuild = flatten(arguments)
         values = [symbolic(x) for x in leaves]
         primal = stage(lambda *symbols: self.f(*rebuild(symbols)), values, "custom_vjp")

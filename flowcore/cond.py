@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from flowcore.batching import batch_graph
 from flowcore.calls import Call
-from flowcore.dispatch import apply
+from flowcore.dispatch import apply, asarray
 from flowcore.errors import GraphError, ShapeError
 from flowcore.grad import vjp_graph
 from flowcore.graph import Graph, Value
@@ -41,7 +43,7 @@ from flowcore.region import (
 )
 from flowcore.staging import as_read, assign_all, stage, symbolic
 from flowcore.tensor import Tensor
-from flowcore.tree import flatten, structure
+from flowcore.tree import flatten, replaced, structure
 
 __all__ = ["cond"]
 
@@ -150,7 +152,7 @@ def cond(predicate: Any, then: Callable[..., Any], other: Callable[..., Any], *a
     if isinstance(predicate, bool):
         return (then if predicate else other)(*arguments)
     decides = condition(predicate, "the predicate of cond")
-    leaves, rebuild = flatten(arguments)
+    leaves, rebuild = flatten(replaced(arguments, (np.ndarray,), asarray))
     values = [symbolic(x) for x in leaves]
     branches = [stage(lambda *s, f=f: f(*rebuild(s)), values, "cond") for f in (then, other)]
     forms, types = [], []

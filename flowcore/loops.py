@@ -18,7 +18,9 @@ from flowcore.region import Physical, Region, forced, moved_bytes, output_sbps, 
 from flowcore.staging import Staged, as_read, replay, stage, symbolic
 from flowcore.tensor import Tensor
 from flowcore.trace import is_replica
+from flowcore.tree import replaced
 
+NUMBERS = (np.ndarray, np.generic, bool, int, float, complex)
 ROUNDS = 4
 """So often a step is planned for the layout in which the step before gave the carry back."""
 
@@ -72,16 +74,7 @@ def _terms(body: Graph, carries: int) -> dict[int, int]:
 
 def as_tensors(tree: Any) -> Any:
     """`tree` with arrays and numbers as tensors."""
-    match tree:
-        case np.ndarray() | np.generic() | bool() | int() | float() | complex():
-            return asarray(tree)
-        case tuple() if hasattr(tree, "_fields"):
-            return type(tree)(*map(as_tensors, tree))
-        case tuple() | list():
-            return type(tree)(map(as_tensors, tree))
-        case dict():
-            return {name: as_tensors(part) for name, part in tree.items()}
-    return tree
+    return replaced(tree, NUMBERS, asarray)
 
 
 def placed(carries: Sequence[Tensor], places: Sequence[Placement]) -> list[Tensor]:

@@ -27,7 +27,7 @@ from flowcore.placement.layout import Shape
 from flowcore.random import KEY
 from flowcore.staging import Staged, assign_all, replay, stage, symbolic
 from flowcore.tensor import Tensor
-from flowcore.tree import flatten
+from flowcore.tree import flatten, replaced
 from flowcore.world import current
 
 Axes = Any
@@ -50,7 +50,7 @@ def vmap(
 
     @wraps(f)
     def mapped(*arguments: Any, **options: Any) -> Any:
-        arguments = tuple(_tensors(argument) for argument in arguments)
+        arguments = replaced(arguments, (np.ndarray,), asarray)
         axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(arguments)
         if len(axes) != len(arguments):
             raise ShapeError(f"vmap with {len(axes)} in_axes of a call with {len(arguments)} arguments: give one each")
@@ -145,20 +145,6 @@ def spread(axes: Axes, tree: Any) -> list[int | None]:
         case dict(), dict() if set(axes) == set(tree):
             return [axis for name, part in tree.items() for axis in spread(axes[name], part)]
     raise ShapeError(f"vmap with axes {axes!r} for a {type(tree).__name__}: give one axis for all, or a tree alike")
-
-
-def _tensors(tree: Any) -> Any:
-    """`tree` with numpy arrays as tensors."""
-    match tree:
-        case np.ndarray():
-            return asarray(tree)
-        case tuple() if hasattr(tree, "_fields"):
-            return type(tree)(*map(_tensors, tree))
-        case tuple() | list():
-            return type(tree)(map(_tensors, tree))
-        case dict():
-            return {name: _tensors(part) for name, part in tree.items()}
-    return tree
 
 
 def _size(leaves: Sequence[Tensor], along: Sequence[int | None]) -> int:

@@ -71,6 +71,14 @@ def test_the_dead_part_of_forward_mode_is_dropped() -> None:
     assert sorted(node.op.name for node in graph.nodes) == ["cos", "multiply", "sin"]
 
 
+def test_arrays_are_tensors_everywhere() -> None:
+    np.testing.assert_allclose(fc.jvp(lambda x: x * x, (A,), (T,))[1].numpy(), 2 * A * T)
+    np.testing.assert_allclose(fc.vjp(lambda x: x * x, A)[1](T)[0].numpy(), 2 * A * T)
+    np.testing.assert_allclose(fc.jacobian(lambda x: x * x)(A[0]).numpy(), np.diag(2 * A[0]))
+    np.testing.assert_allclose(fc.checkpoint(lambda x: x * x)(A).numpy(), A * A)
+    np.testing.assert_allclose(fc.cond(fc.asarray(True), lambda x: x * x, lambda x: x, A).numpy(), A * A)
+
+
 def test_tangents_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(fc.GradError, match="tangents of shapes"):
         fc.jvp(f, (fc.asarray(A),), (fc.asarray(W),))
