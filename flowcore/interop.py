@@ -57,9 +57,11 @@ def to_dlpack(x: Tensor, max_version: Any, dl_device: Any, copy: bool | None) ->
     if dl_device not in (None, CPU):
         raise CopyError(f"a tensor cannot be exported to device {dl_device}: it lives in main memory, {CPU}")
     block = x.numpy() if copy else whole(x)
-    if max_version is None:
-        return block.__dlpack__()
-    return block.__dlpack__(max_version=max_version)
+    if max_version is not None:
+        return block.__dlpack__(max_version=max_version)
+    # a reader of the first DLPack cannot be told not to write: what must not be written to is copied
+    shared = np.asarray(gathered(x).block)
+    return (shared if shared.flags.writeable and not copy else block.copy()).__dlpack__()
 
 
 @function

@@ -32,6 +32,7 @@ def test_dlpack_shares_memory_both_ways() -> None:
     assert x.__dlpack_device__() == (1, 0)
     for dtype in ("bool", "int8", "uint64", "complex64"):
         np.testing.assert_array_equal(np.from_dlpack(fc.asarray(X.astype(dtype))), X.astype(dtype))
+    assert "dltensor" in repr(x.__dlpack__()) and "dltensor" in repr(fc.broadcast_to(x, (2, 3, 4)).__dlpack__())
     with pytest.raises(CopyError):
         x.__dlpack__(dl_device=(2, 0))
     with pytest.raises(CopyError, match="no __dlpack__"):
@@ -42,7 +43,9 @@ def test_dlpack_shares_memory_both_ways() -> None:
 def test_dlpack_with_other_libraries(library: str) -> None:
     other = pytest.importorskip(library)
     theirs = other.asarray(X.astype(np.float32))
-    np.testing.assert_array_equal(fc.from_dlpack(theirs).numpy(), X.astype(np.float32))
+    taken = fc.from_dlpack(theirs)
+    assert np.shares_memory(taken.block, np.from_dlpack(theirs))
+    np.testing.assert_array_equal(taken.numpy(), X.astype(np.float32))
     np.testing.assert_array_equal(np.asarray(other.from_dlpack(fc.asarray(X.astype(np.float32)))), X.astype(np.float32))
 
 
