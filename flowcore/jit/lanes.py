@@ -94,7 +94,7 @@ def tanh_f4(x):
     p = p * z + f4(-5.37397155531e-2)
     p = p * z + f4(1.33314422036e-1)
     p = p * z + f4(-3.33332819422e-1)
-    near = p * z * x + x
+    near = p * z * x + x if z > f4(0) else x  # the sum of 0.0 and -0.0 would be 0.0
     size = abs(x)
     far = f4(1) - f4(2) / (exp_f4(size + size) + f4(1))
     far = -far if x < f4(0) else far

@@ -123,6 +123,21 @@ def test_special_values_are_those_of_the_standard(ranks: int) -> None:
     fc.launch.run(check, ranks=ranks, transport="threads")
 
 
+def test_special_values_pass_through_fused_loops() -> None:
+    table: dict[str, list[Any]] = {**UNARY, **BINARY}
+    columns = [
+        [np.resize(np.array(column, np.float32), 4096) for column in zip(*rows, strict=True)] for rows in table.values()
+    ]
+    functions = [getattr(fc, name) for name in table]
+
+    def both_ways(given: list[Any]) -> list[Any]:
+        return [fc.negative(fc.negative(f(*operands))) for f, operands in zip(functions, given, strict=True)]
+
+    found = fc.compile(both_ways)([operands for *operands, _ in columns])
+    for result, (*_, expected) in zip(found, columns, strict=True):
+        same(result.numpy(), expected)
+
+
 def test_a_partial_value_keeps_the_sign_of_zero() -> None:
     def body() -> list[bool]:
         x = fc.asarray(np.array([-0.0, 0.0, 1.0]), placement=fc.Placement(2), sbp=fc.P)
