@@ -103,14 +103,15 @@ def versions(library: str) -> str:
     return ", ".join(found)
 
 
-def report(results: dict[int, dict[str, Any]], command: str) -> str:
-    """The whole document."""
+def report(results: dict[int, dict[str, Any]], command: str, load: float) -> str:
+    """The whole document; `load`: the machine's load average before the run."""
     library = next(iter(results.values()))["mpi"]
     lines = [
         "# Moving tensors between the ranks of one host",
         "",
         f"Microseconds, medians, float32; `{command}` on {date.today().isoformat()}, {cores()} cores, "
-        f"{platform.system()} {platform.release()}, {platform.machine()}; {versions(library)}.",
+        f"{platform.system()} {platform.release()}, {platform.machine()}; {versions(library)}. Load average before: "
+        f"{load:.1f}; figures of waiting ranks mean something only where it is far below the number of cores.",
         "",
         "*flowcore* is `x.to_global(…)`, eager, on tensors that lie in shared memory (`fc.share`, or results of other "
         "changes of layout); *private operands* are blocks that must first be copied there. *MPI* is the fastest of "
@@ -159,8 +160,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="rounds of which the median counts (15; quick: 5)")
     options = parser.parse_args()
     sizes, rounds = (QUICK, 5) if options.quick else (SIZES, 15)
+    load = os.getloadavg()[0]
     results = {ranks: run(ranks, sizes, options.rounds or rounds) for ranks in options.ranks}
-    text = report(results, " ".join(["python benchmarks/comm.py", *sys.argv[1:]]))
+    text = report(results, " ".join(["python benchmarks/comm.py", *sys.argv[1:]]), load)
     print(text)
     if not options.quick:
         (ROOT / "docs").mkdir(exist_ok=True)

@@ -19,9 +19,8 @@ from flowcore.comm.arena import LINE
 WORDS = LINE // 8
 EPOCH, DIGEST, SOURCE, SOURCE_SLOT, RESULT, RESULT_SLOT, SCRATCH, DONE = range(WORDS)
 """What the words of a line say; DONE, in line 0 alone: the last meeting that this rank has finished."""
-SPINS, YIELDS = 20, 1000
-"""Looks at the flags before a wait lets other processes run, and how often it does so before it naps: a peer that
-shares the core must run for the flag to change, and one that does not costs a yield next to nothing."""
+YIELDS = 1000
+"""How often a wait lets other processes run before it naps."""
 NOTHING, FULL = -1, -2
 """In place of an offset: there is no such block; there was no room for it."""
 SMALL = 4096
@@ -34,7 +33,10 @@ def lines_of(size: int) -> int:
 
 
 class Group:
-    """`ranks` that meet by their lines; `wait_long` polls until a condition holds, and raises where it never will."""
+    """`ranks` that meet by their lines; `wait_long` polls until a condition holds, and raises where it never will.
+
+    `spins`: looks at the flags before a wait lets other processes run.
+    """
 
     def __init__(
         self,
@@ -43,10 +45,11 @@ class Group:
         words: memoryview,
         offset: int,
         wait_long: Callable[[Callable[[], bool], Callable[[], frozenset[int]]], None],
+        spins: int,
     ) -> None:
         self.ranks, self.index, self.size = ranks, ranks.index(rank), len(ranks)
         self.words, self.meeting = words, 0
-        self._wait_long = wait_long
+        self._wait_long, self._spins = wait_long, spins
         start = offset // 8
         self.lines = tuple(
             tuple(start + (parity * self.size + index) * WORDS for index in range(self.size)) for parity in (0, 1)
@@ -99,7 +102,7 @@ class Group:
         """Return when all have come to the meeting to which this rank has come."""
         words, meeting = self.words, self.meeting
         others = self._others[meeting & 1]
-        for _ in range(SPINS):
+        for _ in range(self._spins):
             for at, _ in others:
                 if words[at] != meeting:
                     break

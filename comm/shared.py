@@ -102,6 +102,8 @@ class SharedTransport:
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
         self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and carrier}
         self._groups: dict[tuple[int, ...], Group | None] = {}
+        # ranks that share a core wait for each other to run; others come soon, and a yield may cost a time slice
+        self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 150
         self._ways: dict[BoxingPlan, Flat | Slots | None] = {}
         self._warned = False
         self._log: Log = _transfer
@@ -220,7 +222,7 @@ class SharedTransport:
                 at = self._carrier.arena.lines(lines_of(len(ranks)))
         at = self.inner.gather_objects(ranks, at)[0]
         words = self._carrier.segment.words
-        group = None if at < 0 else Group(ranks, self.rank, words, at, self._wait_long)
+        group = None if at < 0 else Group(ranks, self.rank, words, at, self._wait_long, self._spins)
         self._groups[ranks] = group
         return group
 

@@ -32,7 +32,7 @@ class Host:
         if found is None:
             at = self.carriers[ranks[0]].arena.lines(lines_of(len(ranks)))
             words = self.segment.words
-            found = self._groups[ranks] = [Group(ranks, rank, words, at, wait_long) for rank in ranks]
+            found = self._groups[ranks] = [Group(ranks, rank, words, at, wait_long, 20) for rank in ranks]
         return found
 
     def run(
