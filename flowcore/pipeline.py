@@ -11,6 +11,7 @@ from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
 from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import inline
+from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan
@@ -21,7 +22,7 @@ from flowcore.verify import verify
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
-LOCAL: tuple[Stage, ...] = (fold_transposes, fuse)
+LOCAL: tuple[Stage, ...] = (fold_transposes, compare_picks, fuse)
 
 
 def settled(graph: Graph, machine: Machine) -> Graph:

@@ -18,6 +18,7 @@ from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.local import localize
 from flowcore.passes.fuse import fuse
+from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
 from flowcore.text import write_graph
 
@@ -135,7 +136,9 @@ def test_a_fused_loss_is_one_kernel(golden: Callable[[str, str], None]) -> None:
 
     x, y = fc.asarray(np.ones((6, 5), np.float32)), fc.asarray(np.arange(6) % 5)
     physical = fc.compile(loss).plan(x, y).graph
-    golden("fused_cross_entropy", write_graph(fuse(localize(physical, 0), least=1)).replace(__file__, ""))
+    golden(
+        "fused_cross_entropy", write_graph(fuse(compare_picks(localize(physical, 0)), least=1)).replace(__file__, "")
+    )
 
 
 def test_updates_are_in_place_and_what_others_hold_is_not_written_to() -> None:
@@ -217,3 +220,19 @@ def test_the_derivative_of_an_activation_reads_its_argument_only(monkeypatch: py
     monkeypatch.setattr(COMPILER, "LOCAL", (fold_transposes, partial(fuse, least=1)))
     for found, wanted in zip(fc.compile(f)(x), f(x), strict=True):
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_class_of_each_row_is_picked_as_by_its_number(dtype: str) -> None:
+    draw = np.random.default_rng(0)
+    x, y = fc.asarray(draw.normal(size=(2, 40, 7)).astype(dtype)), fc.asarray(draw.integers(7, size=(2, 40)))
+
+    def f(x: fc.Tensor, y: fc.Tensor) -> Any:
+        return fc.value_and_grad(lambda x: fc.nn.cross_entropy(x.reshape((80, 7)), y.reshape((80,))))(x)
+
+    logs = x.numpy() - np.log(np.exp(x.numpy()).sum(axis=-1, keepdims=True))
+    loss, gradient = fc.compile(f)(x, y)
+    np.testing.assert_allclose(loss.numpy(), -np.take_along_axis(logs, y.numpy()[..., None], -1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(gradient.numpy(), f(x, y)[1].numpy(), rtol=1e-4, atol=1e-7)
+    with pytest.raises(fc.FlowcoreError, match="7"):
+        fc.compile(f)(x, y + 1)
