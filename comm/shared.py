@@ -70,10 +70,14 @@ def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = S
 
 def _machine() -> str:
     """What ranks that can share memory have in common; empty where they never can."""
-    if platform.machine() not in ("x86_64", "AMD64") or not hasattr(os, "memfd_create"):
+    has_calls = all(hasattr(os, name) for name in ("memfd_create", "pidfd_open", "posix_fallocate"))
+    if platform.machine() not in ("x86_64", "AMD64") or not has_calls:
         return ""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip() + os.readlink("/proc/self/ns/pid")
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _attempt(make: Callable[[], Carrier]) -> tuple[Carrier | None, str]:
@@ -100,7 +104,11 @@ class SharedTransport:
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
-        self._pids = {rank: os.pidfd_open(pids[rank]) for rank in self.peers if rank != self.rank and carrier}
+        self._pids: dict[int, int] = {}
+        for rank in self.peers if carrier else ():
+            if rank != self.rank:
+                with suppress(OSError):  # some sandboxes forbid it; then only the launcher notices a death
+                    self._pids[rank] = os.pidfd_open(pids[rank])
         self._groups: dict[tuple[int, ...], Group | None] = {}
         # ranks that share a core wait for each other to run; others come soon, and a yield may cost a time slice
         self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 150
