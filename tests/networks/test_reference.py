@@ -225,7 +225,8 @@ class Case:
 COLUMNS = {"up.weight": {"model": fc.S(0)}, "up.bias": {"model": fc.S(0)}, "down.weight": {"model": fc.S(1)}}
 HEADS = {f"[qkv].{name}": {"model": fc.S(0)} for name in ("weight", "bias")} | {"o.weight": {"model": fc.S(1)}}
 DATA = {"data": fc.S(0)}
-CHANNELS = {"conv1.weight": "S0", "bn1.*": "S0", "conv2.weight": "S1", "bn1.num*": "B"}
+CHANNELS: dict[str, Any] = {name: {"model": fc.S(0)} for name in ("conv1.weight", "bn1.*")}
+CHANNELS |= {"conv2.weight": {"model": fc.S(1)}, "bn1.num*": "B"}
 RESIDUAL = (({"data": 3}, DATA, {}), ({"rows": 3}, {"rows": fc.S(2)}, {}), ({"model": 2}, {}, CHANNELS))
 TRANSFORMER = (
     ({"data": 3}, DATA, {}),
