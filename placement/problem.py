@@ -2,22 +2,17 @@
 
 It knows no operators and no graph. A *value* is produced once, in the layout its producer's candidate gives it, and
 read by steps each in the layout that step's candidate wants; every layout in which it is wanted and not produced
-costs one change of layout, however many steps want it.
+costs one change of layout, however many steps want it. Costs are bytes received over all ranks, then changes of
+layout, then elements computed by the busiest rank, compared in this order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from flowcore.placement.cost import received_bytes
-from flowcore.placement.layout import Layout, Shape
+from flowcore.placement.layout import Shape
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp, Partial
-
-Cost = tuple[int, int, int]
-"""Bytes received over all ranks; changes of layout; elements computed by the busiest rank: compared in this order."""
-
-FREE: Cost = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +52,3 @@ class Problem:
     items: tuple[Item, ...]
     given: dict[int, NdSbp]
     steps: tuple[Step, ...]
-
-
-@dataclass(slots=True)
-class Prices:
-    """What each change of layout of each value costs; remembers what it was asked."""
-
-    items: tuple[Item, ...]
-    known: dict[tuple[int, NdSbp, Placement, NdSbp], Cost] = field(default_factory=dict)
-
-    def change(self, number: int, source: NdSbp, placement: Placement, target: NdSbp) -> Cost:
-        """The cost of having value `number`, produced as `source`, also as `target` on `placement`."""
-        item = self.items[number]
-        if source == target and item.placement == placement:
-            return FREE
-        key = (number, source, placement, target)
-        cost = self.known.get(key)
-        if cost is None:
-            moved = received_bytes(item.shape, item.itemsize, Layout(item.placement, source), Layout(placement, target))
-            cost = self.known[key] = (moved, 1, 0)
-        return cost
-
-
-def add(a: Cost, b: Cost) -> Cost:
-    """The sum of two costs."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]

@@ -4,13 +4,19 @@ Reducing terms to slices is cheaper than reducing them whole, so a search in ord
 result computed from them must be gathered again. So the search is run again with such values reduced whole (first all
 of them at once, then, while that is affordable, one by one) and the cheapest outcome stays. It is a local optimum of
 the total cost and depends on nothing but the problem: ties go to the earlier candidate and the earlier outcome.
+
+A decision follows from little: the layouts of the values that the step reads, and in which layouts these and those
+that it gives are wanted by others. Equal steps that see the same decide the same, which is remembered: a sweep in
+which nothing changes near a step, a repeated search, and the next of many equal layers cost a look-up.
 """
 
 from __future__ import annotations
 
-from flowcore.placement.mesh import Placement
-from flowcore.placement.problem import FREE, Candidate, Cost, Prices, Problem, Step, add
+from operator import add
+
+from flowcore.placement.problem import Candidate, Problem, Step
 from flowcore.placement.sbp import B, NdSbp, Partial, Split
+from flowcore.placement.tables import PAID, Choices, Tables, bits
 
 SWEEPS = 8
 PROHIBITIVE = 1 << 60
@@ -21,26 +27,27 @@ Pins = dict[int, NdSbp]
 """The layout in which steps shall read a value, by its number."""
 
 
-
 def greedy(problem: Problem) -> tuple[int, ...]:
     """The number of the chosen candidate of every step."""
-    chosen = _descend(problem, {})
-    least = total_cost(problem, chosen)
+    tables = Tables.of(problem)
+    chosen, least = _descend(problem, tables, {})
     pins = _scattered_terms(problem, chosen)
     trials = [pins] if pins else []
     if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
         trials.extend({key: target} for key, target in pins.items())
     for trial in trials:
-        found = _descend(problem, trial)
-        cost = total_cost(problem, found)
+        found, cost = _descend(problem, tables, trial)
         if cost < least:
             chosen, least = found, cost
     return chosen
 
 
-def _descend(problem: Problem, pins: Pins) -> tuple[int, ...]:
-    """One greedy choice in order, then improvements of single steps; at first the values in `pins` are read so."""
-    state = _State(problem)
+def _descend(problem: Problem, tables: Tables, pins: Pins) -> tuple[tuple[int, ...], int]:
+    """One greedy choice in order, then improvements of single steps, and their cost.
+
+    At first the values in `pins` are read so.
+    """
+    state = _State(problem, tables)
     for step in range(len(problem.steps)):
         state.choose(step, state.best(step, pins=pins))
     for _ in range(SWEEPS):
@@ -53,7 +60,7 @@ def _descend(problem: Problem, pins: Pins) -> tuple[int, ...]:
             changes += after != before
         if not changes:
             break
-    return tuple(state.chosen)
+    return tuple(state.chosen), state.cost()
 
 
 def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
@@ -76,11 +83,14 @@ def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
 class _State:
     """The choices so far: the layout of every value, and how many steps want each value in each layout."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.prices = Prices(problem.items)
-        self.layout: dict[int, NdSbp] = dict(problem.given)
-        self.wanted: list[dict[tuple[Placement, NdSbp], int]] = [{} for _ in problem.items]
+    def __init__(self, problem: Problem, tables: Tables) -> None:
+        self.problem, self.tables = problem, tables
+        self.layout = [-1] * len(problem.items)
+        for value, sbp in problem.given.items():
+            self.layout[value] = tables.kinds[value].number(problem.items[value].placement, sbp)
+        self.uses: list[dict[int, int]] = [{} for _ in problem.items]
+        self.wanted = [0] * len(problem.items)
+        """Per value the layouts in which steps want it, as bits."""
         self.chosen = [-1] * len(problem.steps)
 
     def best(self, step: int, first: int = 0, pins: Pins | None = None) -> int:
@@ -88,83 +98,82 @@ class _State:
 
         Candidates that do not read the values in `pins` as these say count only where none does.
         """
-        candidates = self.problem.steps[step].candidates
-        if pins:
-            pinned = [number for number, candidate in enumerate(candidates) if self._obeys(step, candidate, pins)]
+        problem, choices = self.problem.steps[step], self.tables.choices[step]
+        if pins and not pins.keys().isdisjoint(problem.inputs):
+            candidates = problem.candidates
+            pinned = [number for number, candidate in enumerate(candidates) if _obeys(problem, candidate, pins)]
             if pinned and len(pinned) < len(candidates):
-                return min(pinned, key=lambda number: self.cost(step, candidates[number], None))
-        best, least = first, self.cost(step, candidates[first], None)
-        for number, candidate in enumerate(candidates):
-            if number != first:
-                cost = self.cost(step, candidate, least)
-                if cost < least:
-                    best, least = number, cost
-        return best
+                costs = self.costs(problem, choices)
+                return min(pinned, key=costs.__getitem__)
+        layout, wanted = self.layout, self.wanted
+        view = [first]
+        for value in problem.inputs:
+            view += layout[value], wanted[value]
+        for value in problem.outputs:
+            view.append(wanted[value])
+        key = tuple(view)
+        found = choices.chosen.get(key)
+        if found is None:
+            costs = self.costs(problem, choices)
+            least = min(costs)
+            found = choices.chosen[key] = first if costs[first] == least else costs.index(least)
+        return found
 
-    def _obeys(self, step: int, candidate: Candidate, pins: Pins) -> bool:
-        reads = zip(self.problem.steps[step].inputs, candidate.inputs, strict=True)
-        return all(pins.get(value, target) == target for value, target in reads)
+    def costs(self, step: Step, choices: Choices) -> list[int]:
+        """What choosing each candidate adds."""
+        total = choices.work
+        values = list(dict.fromkeys(step.inputs))
+        for column in choices.reads:
+            value = values[column.place]
+            kind, source, wanted = choices.kinds[column.place], self.layout[value], self.wanted[value]
+            price = {number: 0 if wanted >> number & 1 else kind.price(source, number) for number in column.distinct}
+            price[PAID] = 0
+            total = list(map(add, total, map(price.__getitem__, column.numbers)))
+        for column, kind, value in zip(choices.gives, choices.results, step.outputs, strict=True):
+            targets = list(bits(self.wanted[value]))
+            if targets:
+                price = {number: sum(kind.price(number, target) for target in targets) for number in column.distinct}
+                total = list(map(add, total, map(price.__getitem__, column.numbers)))
+        return list(map(add, total, self._terms(values, choices))) if choices.has_terms else total
 
-    def cost(self, step: int, candidate: Candidate, limit: Cost | None) -> Cost:
-        """What choosing `candidate` adds; may stop early once above `limit`."""
-        problem = self.problem.steps[step]
-        total: Cost = (self._makes_terms(problem, candidate), 0, candidate.work)
-        seen: set[tuple[int, NdSbp]] = set()
-        for number, target in zip(problem.inputs, candidate.inputs, strict=True):
-            if (number, target) in seen or (problem.placement, target) in self.wanted[number]:
-                continue
-            seen.add((number, target))
-            total = add(total, self.prices.change(number, self.layout[number], problem.placement, target))
-            if limit is not None and total > limit:
-                return total
-        for number, source in zip(problem.outputs, candidate.outputs, strict=True):
-            for placement, target in self.wanted[number]:
-                total = add(total, self.prices.change(number, source, placement, target))
-        return total
-
-    def _makes_terms(self, step: Step, candidate: Candidate) -> int:
-        """What to add where `candidate` reads as terms along an axis an input that has none there.
+    def _terms(self, values: list[int], choices: Choices) -> list[int]:
+        """What to add where a candidate reads as terms along an axis an input that has none there.
 
         Turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where a
         search that looks at one step at a time no longer sees the cause.
         """
-        for position, axis, part in candidate.terms:
-            held = self.layout[step.inputs[position]]
-            if axis >= len(held) or held[axis] != part:
-                return PROHIBITIVE
-        return 0
+        prohibitive = PROHIBITIVE * self.tables.byte
+        return [prohibitive * made for made in choices.makes_terms(tuple(self.layout[value] for value in values))]
 
     def choose(self, step: int, number: int) -> None:
         """Fix a candidate."""
         self.chosen[step] = number
-        problem, candidate = self.problem.steps[step], self.problem.steps[step].candidates[number]
-        for value, target in zip(problem.inputs, candidate.inputs, strict=True):
-            uses = self.wanted[value]
-            uses[problem.placement, target] = uses.get((problem.placement, target), 0) + 1
-        self.layout.update(zip(problem.outputs, candidate.outputs, strict=True))
+        problem, choices = self.problem.steps[step], self.tables.choices[step]
+        for value, column in zip(problem.inputs, choices.reads, strict=True):
+            target, uses = column.numbers[number], self.uses[value]
+            if target != PAID:
+                uses[target] = uses.get(target, 0) + 1
+                self.wanted[value] |= 1 << target
+        for value, column in zip(problem.outputs, choices.gives, strict=True):
+            self.layout[value] = column.numbers[number]
 
     def release(self, step: int) -> None:
         """Take a choice back."""
-        problem, candidate = self.problem.steps[step], self.problem.steps[step].candidates[self.chosen[step]]
-        for value, target in zip(problem.inputs, candidate.inputs, strict=True):
-            uses = self.wanted[value]
-            uses[problem.placement, target] -= 1
-            if not uses[problem.placement, target]:
-                del uses[problem.placement, target]
+        number, choices = self.chosen[step], self.tables.choices[step]
+        for value, column in zip(self.problem.steps[step].inputs, choices.reads, strict=True):
+            target, uses = column.numbers[number], self.uses[value]
+            if target != PAID:
+                uses[target] -= 1
+                if not uses[target]:
+                    self.wanted[value] ^= 1 << target
+
+    def cost(self) -> int:
+        """The cost of all choices."""
+        total = sum(choices.work[number] for choices, number in zip(self.tables.choices, self.chosen, strict=True))
+        for kind, source, wanted in zip(self.tables.kinds, self.layout, self.wanted, strict=True):
+            total += sum(kind.price(source, target) for target in bits(wanted))
+        return total
 
 
-def total_cost(problem: Problem, chosen: tuple[int, ...]) -> Cost:
-    """The cost of a whole choice."""
-    prices = Prices(problem.items)
-    layout = dict(problem.given)
-    paid: set[tuple[int, Placement, NdSbp]] = set()
-    total = FREE
-    for step, number in zip(problem.steps, chosen, strict=True):
-        candidate = step.candidates[number]
-        total = add(total, (0, 0, candidate.work))
-        for value, target in zip(step.inputs, candidate.inputs, strict=True):
-            if (value, step.placement, target) not in paid:
-                paid.add((value, step.placement, target))
-                total = add(total, prices.change(value, layout[value], step.placement, target))
-        layout.update(zip(step.outputs, candidate.outputs, strict=True))
-    return total
+def _obeys(step: Step, candidate: Candidate, pins: Pins) -> bool:
+    return all(pins.get(value, target) == target for value, target in zip(step.inputs, candidate.inputs, strict=True))

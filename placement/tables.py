@@ -1,0 +1,149 @@
+"""The planner's problem in small numbers: layouts numbered, costs as single integers, equal steps as one.
+
+Values of one shape, item size and placement are of one *kind*. A kind numbers the layouts in which its values occur,
+and knows what a change from one number to another costs. A cost is one integer, digits (bytes, changes, work) in a
+base that the lower two never reach, so that costs add and compare as the triples do.
+
+What a candidate adds is its work and one price for every value: for one it reads, of the change to the layout it
+reads (none where another step wants that too); for one it gives, of the changes to the layouts wanted of it. These
+prices depend on the layout alone, of which there are few, while the candidates are many. So the candidates of a step
+stand in columns, per value the number of the layout in every candidate, through which the prices are looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowcore.placement.cost import received_bytes
+from flowcore.placement.layout import Layout
+from flowcore.placement.mesh import Placement
+from flowcore.placement.problem import Item, Problem, Step
+from flowcore.placement.sbp import NdSbp, Partial
+
+PAID = -1
+"""In a column: the value is read in a layout in which the candidate reads it at an earlier position, too."""
+
+Terms = tuple[tuple[int, int, Partial], ...]
+
+
+class Kind:
+    """The layouts and prices of the values that are `item`; `change`: the cost of a change that moves nothing."""
+
+    def __init__(self, item: Item, change: int, byte: int) -> None:
+        self.item, self.change, self.byte = item, change, byte
+        self.layouts: list[Layout] = []
+        self.numbers: dict[tuple[Placement, NdSbp], int] = {}
+        self.prices: list[dict[int, int]] = []
+
+    def number(self, placement: Placement, sbp: NdSbp) -> int:
+        """The number of a layout."""
+        key = (placement, sbp)
+        found = self.numbers.get(key)
+        if found is None:
+            found = self.numbers[key] = len(self.layouts)
+            self.layouts.append(Layout(placement, sbp))
+            self.prices.append({found: 0})
+        return found
+
+    def price(self, source: int, target: int) -> int:
+        """The cost of a change of layout."""
+        row = self.prices[source]
+        found = row.get(target)
+        if found is None:
+            item = self.item
+            moved = received_bytes(item.shape, item.itemsize, self.layouts[source], self.layouts[target])
+            found = row[target] = moved * self.byte + self.change
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A layout of one value in every candidate, by number; `distinct`: the numbers that occur, but for `PAID`."""
+
+    place: int
+    numbers: list[int]
+    distinct: tuple[int, ...]
+
+
+class Choices:
+    """The candidates of all equal steps, in columns.
+
+    `place`s count the different values a step reads, in order. `chosen` remembers decisions by all that they follow
+    from.
+    """
+
+    def __init__(self, step: Step, kinds: list[Kind]) -> None:
+        candidates = step.candidates
+        order = list(dict.fromkeys(step.inputs))
+        self.work = [candidate.work for candidate in candidates]
+        self.reads: list[Column] = []
+        seen: dict[int, list[Column]] = {}
+        for position, value in enumerate(step.inputs):
+            number = kinds[value].number
+            numbers = [number(step.placement, candidate.inputs[position]) for candidate in candidates]
+            for before in seen.setdefault(value, []):
+                pairs = zip(before.numbers, numbers, strict=True)
+                numbers = [PAID if earlier == now else now for earlier, now in pairs]
+            column = Column(order.index(value), numbers, _distinct(numbers))
+            seen[value].append(column)
+            self.reads.append(column)
+        self.gives: list[Column] = []
+        for position, value in enumerate(step.outputs):
+            kind = kinds[value]
+            numbers = [kind.number(kind.item.placement, candidate.outputs[position]) for candidate in candidates]
+            self.gives.append(Column(position, numbers, _distinct(numbers)))
+        self.inputs = tuple(order.index(value) for value in step.inputs)
+        self.kinds = tuple(kinds[value] for value in order)
+        self.results = tuple(kinds[value] for value in step.outputs)
+        self.terms: list[Terms] = [candidate.terms for candidate in candidates]
+        self.has_terms = any(self.terms)
+        self.chosen: dict[tuple[int, ...], int] = {}
+
+    def makes_terms(self, layouts: tuple[int, ...]) -> list[bool]:
+        """Per candidate, whether it reads as terms along an axis an input, laid out so, that has none there."""
+        held = [self.kinds[place].layouts[layouts[place]].sbp for place in self.inputs]
+        known: dict[Terms, bool] = {}
+        for terms in self.terms:
+            if terms not in known:
+                known[terms] = any(axis >= len(held[at]) or held[at][axis] != part for at, axis, part in terms)
+        return [known[terms] for terms in self.terms]
+
+
+def _distinct(numbers: list[int]) -> tuple[int, ...]:
+    return tuple(number for number in dict.fromkeys(numbers) if number != PAID)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A problem in numbers: the kind of every value, the choices of every step, the unit of a byte."""
+
+    kinds: list[Kind]
+    choices: list[Choices]
+    byte: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> Tables:
+        """The tables of `problem`."""
+        change = 1 << sum(max(c.work for c in step.candidates) for step in problem.steps).bit_length()
+        byte = change << sum(len(step.inputs) for step in problem.steps).bit_length()
+        known: dict[Item, Kind] = {}
+        kinds = [known.setdefault(item, Kind(item, change, byte)) for item in problem.items]
+        same: dict[tuple[object, ...], Choices] = {}
+        choices = []
+        for step in problem.steps:
+            order = list(dict.fromkeys(step.inputs))
+            involved = (*(id(kinds[value]) for value in order), *(id(kinds[value]) for value in step.outputs))
+            key = (id(step.candidates), step.placement, *map(order.index, step.inputs), *involved)
+            if key not in same:
+                same[key] = Choices(step, kinds)
+            choices.append(same[key])
+        return cls(kinds, choices, byte)
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The positions of the ones of `mask`, from the lowest."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
