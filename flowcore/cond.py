@@ -149,10 +149,11 @@ def cond(predicate: Any, then: Callable[..., Any], other: Callable[..., Any], *a
     The results are trees of tensors of equal types. A Python bool chooses at once. Differentiable in every mode; under
     `vmap` with a predicate that differs between examples both are computed, and selected from.
     """
+    arguments = replaced(arguments, (np.ndarray,), asarray)
     if isinstance(predicate, bool):
         return (then if predicate else other)(*arguments)
     decides = condition(predicate, "the predicate of cond")
-    leaves, rebuild = flatten(replaced(arguments, (np.ndarray,), asarray))
+    leaves, rebuild = flatten(arguments)
     values = [symbolic(x) for x in leaves]
     branches = [stage(lambda *s, f=f: f(*rebuild(s)), values, "cond") for f in (then, other)]
     forms, types = [], []

@@ -7,12 +7,23 @@ staged as a graph, and what its transpose does not need (its value at dy) is dro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
 from flowcore.errors import GradError
-from flowcore.grad import adopted, as_leaf, grad, grad_enabled, gradients, variables, vjp, zeros_like
+from flowcore.grad import (
+    adopted,
+    argument_numbers,
+    as_leaf,
+    grad,
+    grad_enabled,
+    gradients,
+    places_of,
+    variables,
+    vjp,
+    zeros_like,
+)
 from flowcore.ops.create import eye
 from flowcore.staging import replay, stage, symbolic
 from flowcore.tensor import Tensor
@@ -68,21 +79,20 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
     """
     if mode not in MODES:
         raise GradError(f"jacobian with mode={mode!r}: it is one of {', '.join(MODES)}")
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers = argument_numbers(argnums)
 
     @wraps(f)
     def wrapped(*arguments: Any, **options: Any) -> Any:
+        places = places_of(numbers, len(arguments))
+
         def chosen(*parts: Any) -> Any:
             given = list(arguments)
-            for number, part in zip(numbers, parts, strict=True):
-                given[number] = part
+            for place, part in zip(places, parts, strict=True):
+                given[place] = part
             return f(*given, **options)
 
-        for number in numbers:
-            if not -len(arguments) <= number < len(arguments):
-                raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
-        rows, rebuild = MODES[mode](chosen, tuple(adopted(arguments[number]) for number in numbers))
-        return rebuild([row[0] if isinstance(argnums, int) else row for row in rows])
+        rows, rebuild = MODES[mode](chosen, tuple(adopted(arguments[place]) for place in places))
+        return rebuild([row if isinstance(argnums, Iterable) else row[0] for row in rows])
 
     return wrapped
 

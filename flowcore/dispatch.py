@@ -6,6 +6,7 @@ kept by operator and input values, so that the second time costs a look-up.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -142,6 +143,8 @@ def held(value: Any, dtype: DType) -> Any:
         if not is_whole or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             raise DTypeError(f"{value} does not fit {dtype}: cast the tensor beside it, or give another dtype")
         return value if isinstance(value, bool) else int(value)
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise DTypeError(f"{value} does not fit {dtype}: cast the tensor beside it, or give another dtype")
     if dtype.kind == "f" and isinstance(value, complex):
         raise DTypeError(f"{value} does not fit {dtype}: give a complex dtype, or take the real part")
     return value

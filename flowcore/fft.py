@@ -9,7 +9,7 @@ from flowcore.dispatch import operands
 from flowcore.dtypes import as_dtype, complex_dtype, float16, float32
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.ops.arrange import roll
-from flowcore.ops.axes import axes_of, axis_of
+from flowcore.ops.axes import axes_of, axis_of, whole_number
 from flowcore.ops.call import apply
 from flowcore.ops.cast import astype, floating
 from flowcore.ops.complex import conj
@@ -159,6 +159,9 @@ def _prepared(x: TensorLike) -> Tensor:
 
 
 def _one(n: int | None) -> Lengths:
+    """The lengths of one axis; only of several may one be -1."""
+    if n is not None and whole_number(n, "a Fourier transform to length") < 1:
+        raise ShapeError(f"a Fourier transform to length {n}: give lengths of 1 or more, or None for it as it is")
     return None if n is None else (n,)
 
 

@@ -7,10 +7,11 @@ On graphs this makes differentiation a function graph → graph (`gradient_graph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from heapq import heappop, heappush
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def value_and_grad(
 
     An argument may be any tree of tensors; its gradient is a tree of the same form. has_aux: f returns (scalar, more).
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers = argument_numbers(argnums)
 
     @wraps(f)
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -206,9 +207,28 @@ def value_and_grad(
         if value.dtype.kind == "c":
             raise GradError(f"grad needs a real result, got {value.dtype}: take real, imag or abs, or use fc.vjp")
         found = gradients([value], [ones_like(value)], leaves, since)
-        return result, rebuild(found) if not isinstance(argnums, int) else rebuild(found)[0]
+        return result, rebuild(found) if isinstance(argnums, Iterable) else rebuild(found)[0]
 
     return wrapped
+
+
+def argument_numbers(argnums: Any) -> tuple[int, ...]:
+    """The numbers of arguments that `argnums`, one integer or several, names."""
+    try:
+        return tuple(index(number) for number in (argnums if isinstance(argnums, Iterable) else (argnums,)))
+    except TypeError:
+        raise GradError(f"argnums {argnums!r}: give the number of an argument, or a sequence of them") from None
+
+
+def places_of(numbers: Sequence[int], count: int) -> tuple[int, ...]:
+    """`numbers` counted from 0, of `count` arguments; GradError where one does not exist or stands twice."""
+    for number in numbers:
+        if not -count <= number < count:
+            raise GradError(f"argnums {number} but the function was called with {count} arguments")
+    places = tuple(number % count for number in numbers)
+    if len(set(places)) != len(places):
+        raise GradError(f"argnums {tuple(numbers)} of {count} arguments: one stands twice; name each once")
+    return places
 
 
 def variables(
@@ -216,9 +236,7 @@ def variables(
 ) -> tuple[tuple[Any, ...], list[Tensor], Callable[[Sequence[Tensor]], tuple[Any, ...]]]:
     """The arguments with those in `numbers` made variables; these; and what lays their gradients out alike."""
     changed, leaves, forms = list(arguments), [], []
-    for number in numbers:
-        if not -len(arguments) <= number < len(arguments):
-            raise GradError(f"argnums {number} but the function was called with {len(arguments)} arguments")
+    for number in places_of(numbers, len(arguments)):
         parts, build = flatten(adopted(arguments[number]))
         if not parts:
             raise GradError(f"argument {number} has no tensor to differentiate by: pass tensors, arrays or floats")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
 from operator import index
-from typing import Any
+from typing import Any, SupportsIndex
 
 from flowcore.dispatch import asarray, default_layout, operands, to_global
 from flowcore.dtypes import float32, int64
@@ -81,8 +81,8 @@ def randn(
 
 
 def uniform(
-    low: float,
-    high: float,
+    low: float = 0.0,
+    high: float = 1.0,
     shape: Shape = (),
     dtype: Any = float32,
     placement: Placement | None = None,
@@ -93,8 +93,8 @@ def uniform(
 
 
 def normal(
-    mean: float,
-    std: float,
+    mean: float = 0.0,
+    std: float = 1.0,
     shape: Shape = (),
     dtype: Any = float32,
     placement: Placement | None = None,
@@ -219,8 +219,8 @@ def choice(
 
     replace False: no element twice.
     """
-    values = None if isinstance(a, int) else operands(a)[0]
-    length = a if isinstance(a, int) else values.shape[0]  # type: ignore[union-attr]  # it is a tensor
+    values = None if isinstance(a, SupportsIndex) and not isinstance(a, Tensor) else operands(a)[0]
+    length = index(a) if values is None else values.shape[0]
     place = placement if values is None else values.placement
     lengths = _lengths((shape,))
     if not replace and prod(lengths) > length:

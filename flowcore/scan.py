@@ -24,6 +24,7 @@ from flowcore.grad import operands_add, vjp_graph, zeros_like
 from flowcore.graph import Graph
 from flowcore.loops import Loop, as_tensors, placed, same_form, with_state
 from flowcore.op import Op, Type, as_tuple, operator
+from flowcore.ops.axes import whole_number
 from flowcore.ops.shape import permute_dims
 from flowcore.passes.dce import dce
 from flowcore.placement.layout import Layout, Shape
@@ -134,8 +135,9 @@ class Scan(Loop):
         along = zip(inputs[self.carries : end], flags[self.carries : end], strict=True)
         slices = [swap(x) if flag else x for x, flag in along]
         results = as_tuple(apply(replace(self, body=graph), *given, *slices, *inputs[end:], *extras))
-        stacked = [swap(y) if flag else y for y, flag in zip(results, made, strict=True)][self.carries :]
-        return (*results[: self.carries], *stacked), made
+        n = self.carries
+        stacked = [swap(y) if flag else y for y, flag in zip(results[n:], made[n:], strict=True)]
+        return (*results[:n], *stacked), made
 
     def pruned(self, live: Sequence[bool]) -> tuple[Op, Sequence[int], Sequence[int]] | None:
         kept = list(live[: self.carries])
@@ -263,7 +265,8 @@ def _staged(
 
 
 def _steps(slices: Sequence[Tensor], length: int | None) -> int:
-    lengths = {x.shape[0] if x.ndim else None for x in slices} | ({length} if length is not None else set())
+    given = set() if length is None else {whole_number(length, "scan with length")}
+    lengths = {x.shape[0] if x.ndim else None for x in slices} | given
     if not lengths:
         raise ShapeError("scan without xs: give a length")
     if len(lengths) > 1 or None in lengths:

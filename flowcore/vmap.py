@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -138,8 +139,8 @@ def _without(shape: Shape, axis: int | None) -> Shape:
 def spread(axes: Axes, tree: Any) -> list[int | None]:
     """The axis of every tensor of `tree`."""
     match axes, tree:
-        case None | int(), _:
-            return [axes] * len(flatten(tree)[0])
+        case None | SupportsIndex(), _:
+            return [None if axes is None else index(axes)] * len(flatten(tree)[0])
         case ((tuple() | list()), (tuple() | list())) if len(axes) == len(tree):
             return [axis for one, part in zip(axes, tree, strict=True) for axis in spread(one, part)]
         case dict(), dict() if set(axes) == set(tree):

@@ -123,6 +123,8 @@ class World:
 
     def check(self, placement: Placement) -> None:
         """PlacementError where `placement` names a rank the world does not have."""
+        if not isinstance(placement, Placement):
+            raise PlacementError(f"a placement {placement!r}: pass a Placement, as in Placement([0, 1])")
         for rank in placement.ranks:
             if rank >= self.size:
                 raise PlacementError(

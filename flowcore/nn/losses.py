@@ -39,6 +39,8 @@ def cross_entropy(
     by the weights of the targets (of probabilities: by the rows); rows whose target is `ignore_index` do not count.
     label_smoothing ε: the target has 1 − ε, and all classes share ε.
     """
+    if not 0 <= label_smoothing <= 1:
+        raise FlowcoreError(f"cross_entropy with label_smoothing={label_smoothing}: it lies between 0 and 1")
     along = _class_axis(logits, axis)
     logs, numbers = log_softmax(logits, along), _per_class(weight, logits, along)
     if target.dtype.kind == "f" and target.shape == logits.shape:

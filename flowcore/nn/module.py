@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+import numpy as np
+
 from flowcore.dispatch import asarray, default_layout, to_global
 from flowcore.dtypes import as_dtype
 from flowcore.errors import CheckpointError, PlacementError, ShapeError, TraceError
@@ -19,6 +21,7 @@ from flowcore.placement.layout import Layout, kept
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor
+from flowcore.tree import replaced
 from flowcore.untraced import become, relay
 from flowcore.world import current
 
@@ -53,6 +56,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward: define it")
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """`forward` of the arguments, with tensors for the arrays among them."""
+        arguments, options = replaced((arguments, options), (np.ndarray,), asarray)
         return self.forward(*arguments, **options)
 
     # training or evaluation

@@ -9,6 +9,7 @@ from flowcore.errors import ShapeError
 from flowcore.grad import no_grad
 from flowcore.nn import init, norms
 from flowcore.nn.module import Module, Parameter
+from flowcore.ops.axes import lengths_of
 from flowcore.ops.create import ones, zeros
 from flowcore.tensor import Tensor
 
@@ -43,7 +44,7 @@ class LayerNorm(Weighted):
         bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
-        self.shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.shape = lengths_of(normalized_shape)
         self.eps = eps
         self.own(self.shape, elementwise_affine, elementwise_affine and bias, dtype)
 
@@ -64,7 +65,7 @@ class RMSNorm(Weighted):
         elementwise_affine: bool = True,
         dtype: Any = "float32",
     ) -> None:
-        self.shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.shape = lengths_of(normalized_shape)
         self.eps = eps
         self.own(self.shape, elementwise_affine, False, dtype)
 

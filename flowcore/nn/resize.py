@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import floor
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def _adaptive(
 ) -> Tensor:
     """Windows of equal lengths are ordinary pooling; the others are gathered, one dimension after the other."""
     x, is_single = batched_input(x, spatial, "adaptive pooling")
-    given = (output_size,) * spatial if isinstance(output_size, int) else tuple(output_size)
+    given = (output_size,) * spatial if isinstance(output_size, SupportsIndex) else tuple(output_size)
     if len(given) != spatial or any(size is not None and size < 1 for size in given) or 0 in x.shape[2:]:
         raise ShapeError(f"adaptive pooling of {x.shape} to {output_size!r}: give {spatial} lengths >= 1 (or None)")
     sizes = [length if size is None else size for size, length in zip(given, x.shape[2:], strict=True)]

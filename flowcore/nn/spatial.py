@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import SupportsIndex
 
 from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.tensor import Tensor
@@ -13,8 +15,11 @@ Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 def per_dimension(value: Lengths, spatial: int, what: str, least: int = 1) -> tuple[int, ...]:
     """`value` for each of `spatial` dimensions; ShapeError unless there are so many, each an int >= `least`."""
-    given = (value,) * spatial if isinstance(value, int) else tuple(value)
-    if len(given) != spatial or not all(isinstance(item, int) and item >= least for item in given):
+    try:
+        given = tuple(index(item) for item in (value if isinstance(value, Iterable) else (value,) * spatial))
+    except TypeError:
+        given = ()
+    if len(given) != spatial or min(given, default=least) < least:
         raise ShapeError(f"{what} {value!r}: give an int >= {least}, or one for each of {spatial} dimensions")
     return given
 
@@ -37,9 +42,9 @@ def paddings(
             return tuple((total // 2, total - total // 2) for total in totals)
         case str():
             raise FlowcoreError(f"unknown padding {padding!r}: choose 'same', 'valid', ints or pairs")
-        case int():
+        case SupportsIndex():
             return ((per_dimension(padding, 1, "padding", 0)[0],) * 2,) * spatial
-    pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in padding)
+    pairs = tuple((side, side) if isinstance(side, SupportsIndex) else tuple(side) for side in padding)
     if len(pairs) != spatial or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
         raise ShapeError(f"padding {padding!r}: give an int >= 0 or a pair of them for each of {spatial} dimensions")
     return tuple((before, after) for before, after in pairs)

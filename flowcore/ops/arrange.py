@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ from flowcore.dispatch import asarray, operands
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, function
 from flowcore.ops.alias import fresh
-from flowcore.ops.axes import axis_of
+from flowcore.ops.axes import axis_of, whole_numbers
 from flowcore.ops.call import apply
 from flowcore.ops.gather import take
 from flowcore.ops.join import concat
@@ -34,7 +34,7 @@ def part(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
 def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int], /) -> Tensor:
     """x with the dimensions `source` at the places `destination`, the others in their order."""
     (tensor,) = operands(x)
-    given, wanted = ((axes,) if isinstance(axes, int) else tuple(axes) for axes in (source, destination))
+    given, wanted = (whole_numbers(axes, "moveaxis along axis") for axes in (source, destination))
     moved = [axis_of(axis, tensor.ndim, "moveaxis") for axis in given]
     places = [axis_of(axis, tensor.ndim, "moveaxis") for axis in wanted]
     if len(moved) != len(places) or len(set(moved)) != len(moved) or len(set(places)) != len(places):
@@ -64,11 +64,12 @@ def roll(x: TensorLike, /, shift: int | Sequence[int], *, axis: int | Sequence[i
     """x with every element `shift` places further along `axis` (None: in row-major order), the last ones first."""
     (tensor,) = operands(x)
     if axis is None:
-        if not isinstance(shift, int):
+        if isinstance(shift, Iterable):
             raise ShapeError(f"roll by {shift} without axis: give one shift, or as many axes")
         return reshape(roll(ravel(tensor), shift, axis=0), tensor.shape)
+    shifts, axes = whole_numbers(shift, "roll by"), whole_numbers(axis, "roll along axis")
     try:
-        pairs = [(int(by), int(along)) for by, along in np.broadcast(shift, axis)]
+        pairs = [(int(by), int(along)) for by, along in np.broadcast(np.array(shifts, object), axes)]
     except ValueError:
         raise ShapeError(f"roll by {shift} along {axis}: give one shift per axis") from None
     rolled = tensor
@@ -115,7 +116,7 @@ def _counts(repeats: Any, length: int) -> Array:
 def tile(x: TensorLike, repetitions: int | Sequence[int], /) -> Tensor:
     """x as often as `repetitions` says along each dimension; missing ones, on either side, are 1."""
     (tensor,) = operands(x)
-    times = (repetitions,) if isinstance(repetitions, int) else tuple(repetitions)
+    times = whole_numbers(repetitions, "tile by")
     if any(count < 0 for count in times):
         raise ShapeError(f"tile by {repetitions}: repetitions must not be negative")
     ndim = max(len(times), tensor.ndim)

@@ -7,7 +7,7 @@ group as one dimension, the contraction is a batched matrix product of views.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -18,7 +18,7 @@ import numpy as np
 from flowcore.dtypes import bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
-from flowcore.ops.axes import axis_of, letters
+from flowcore.ops.axes import axis_of, letters, whole_number, whole_numbers
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned, astype
 from flowcore.ops.complex import conj
@@ -240,11 +240,12 @@ def tensordot(
 ) -> Tensor:
     """Σ a b over pairs of axes: the last `axes` of a with the first of b, or those named for a and for b."""
     first, second = aligned(a, b)
-    if isinstance(axes, int):
+    if not isinstance(axes, Iterable):
+        axes = whole_number(axes, "tensordot over axes")
         if not 0 <= axes <= min(first.ndim, second.ndim):
             raise ShapeError(f"tensordot of {first.shape} and {second.shape} over {axes} axes: both need so many")
         axes = (range(first.ndim - axes, first.ndim), range(axes))
-    named = [(group,) if isinstance(group, int) else group for group in axes]
+    named = [whole_numbers(group, "tensordot over axis") for group in axes]
     ours = [axis_of(axis, first.ndim, "tensordot") for axis in named[0]]
     theirs = [axis_of(axis, second.ndim, "tensordot") for axis in named[1]]
     if not len(ours) == len(theirs) == len(set(ours)) == len(set(theirs)):

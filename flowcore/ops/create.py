@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -46,6 +47,8 @@ class Full(Op):
     def infer(self) -> tuple[Type, ...]:
         if any(length < 0 for length in self.shape):
             raise ShapeError(f"full of shape {self.shape}: lengths must not be negative")
+        if math.prod(self.shape) * self.made.itemsize > sys.maxsize:
+            raise ShapeError(f"full of shape {self.shape}: it would have more bytes than can be counted; ask for less")
         return (Type(self.shape, self.made),)
 
     def equation(self) -> Equation:

@@ -13,7 +13,7 @@ from itertools import combinations
 from math import prod
 
 from flowcore.dtypes import bool_, int64
-from flowcore.errors import ShapeError
+from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import function
 from flowcore.ops.axes import letters
 from flowcore.ops.cast import aligned, astype
@@ -37,6 +37,8 @@ def einsum(formula: str, /, *operands: TensorLike) -> Tensor:
     `...` stands for the dimensions that no letter names; these, and lengths of 1, broadcast. Without `->` the result
     has what `...` stands for and, in alphabetical order, the letters that stand once.
     """
+    if not isinstance(formula, str):
+        raise DTypeError(f"einsum with the formula {formula!r}: give text, as in 'ij,jk->ik'")
     tensors = aligned(*operands) if operands else ()
     if tensors and tensors[0].dtype == bool_:
         return astype(einsum(formula, *(astype(x, int64) for x in tensors)), bool_)

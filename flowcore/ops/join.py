@@ -11,7 +11,7 @@ from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
-from flowcore.ops.axes import axis_of, letters
+from flowcore.ops.axes import axis_of, letters, whole_number
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
 from flowcore.ops.shape import expand_dims
@@ -147,7 +147,8 @@ def stack(tensors: Sequence[TensorLike], /, *, axis: int = 0) -> Tensor:
     """The tensors, all of one shape, along a new dimension at `axis`."""
     if not tensors:
         raise ShapeError("stack of no tensors: pass at least one")
-    return concatenate([expand_dims(tensor, axis) for tensor in aligned(*tensors)], axis=axis)
+    place = whole_number(axis, "stack along axis")
+    return concatenate([expand_dims(tensor, place) for tensor in aligned(*tensors)], axis=place)
 
 
 @function

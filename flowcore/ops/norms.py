@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from flowcore.errors import ShapeError
-from flowcore.ops.axes import axes_of
+from flowcore.ops.axes import axes_of, whole_numbers
 from flowcore.ops.cast import astype, floating
 from flowcore.ops.comparison import equal, greater, not_equal
 from flowcore.ops.complex import conj, real
@@ -89,7 +89,7 @@ def norm(x: TensorLike, /, ord: float | int | str | None = None, axis: Axis = No
     (tensor,) = floating(x)
     if axis is None and ord is None:
         return vector_norm(tensor, keepdims=keepdims)
-    axes = axes_of(axis, tensor.ndim, "norm") if axis is None or isinstance(axis, int) else tuple(axis)
+    axes = axes_of(axis, tensor.ndim, "norm") if axis is None else whole_numbers(axis, "norm along axis")
     match len(axes), ord:
         case 1, None | float() | int():
             return vector_norm(tensor, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowcore.dispatch import operands
 from flowcore.errors import ShapeError
 from flowcore.op import function
-from flowcore.ops.axes import axis_of
+from flowcore.ops.axes import axis_of, whole_number
 from flowcore.ops.cast import aligned, floating
 from flowcore.ops.complex import conj
 from flowcore.ops.contract import matmul, tensordot
@@ -94,6 +94,7 @@ def cross(a: TensorLike, b: TensorLike, /, *, axis: int = -1) -> Tensor:
 
 def matrix_power(x: TensorLike, n: int, /) -> Tensor:
     """x · x ⋯ x, n times, of matrices x: (…, k, k); for n < 0 of their inverses, for n = 0 the identity."""
+    n = whole_number(n, "matrix_power with n =")
     (matrix,) = operands(x) if n >= 0 else floating(x)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ShapeError(f"matrix_power of shape {matrix.shape}: takes square matrices (…, n, n); reshape or slice it")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.errors import ShapeError
+from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import function
 from flowcore.ops.axes import axes_of
 from flowcore.ops.cast import floating
@@ -33,7 +33,10 @@ def quantile(x: TensorLike, q: Any, /, *, axis: Axis = None, keepdims: bool = Fa
     axes = axes_of(axis, tensor.ndim, "quantile")
     kept = tuple(place for place in range(tensor.ndim) if place not in axes)
     count = prod(tensor.shape[place] for place in axes)
-    wanted = np.asarray(q, np.float64)
+    try:
+        wanted = np.asarray(q, np.float64)
+    except (TypeError, ValueError):
+        raise DTypeError(f"quantile {q!r}: give numbers from 0 to 1") from None
     if count == 0 or not np.all((wanted >= 0) & (wanted <= 1)):
         raise ShapeError(f"quantile {q} of {count} elements: give numbers from 0 to 1, of at least one element")
     lengths = tuple(tensor.shape[place] for place in kept)

@@ -13,7 +13,7 @@ from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
-from flowcore.ops.axes import axes_of, axis_of, letters
+from flowcore.ops.axes import axes_of, axis_of, lengths_of, letters, whole_numbers
 from flowcore.ops.call import apply
 from flowcore.placement.layout import Shape, local_range
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Partial, Split
@@ -186,7 +186,7 @@ class BroadcastTo(Op):
 def reshape(x: TensorLike, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Tensor:
     """The elements of x in row-major order in another shape; one length may be -1: whatever is left."""
     (tensor,) = operands(x)
-    wanted = (shape,) if isinstance(shape, int) else tuple(int(length) for length in shape)
+    wanted = lengths_of(shape)
     if wanted.count(-1) == 1:
         known = prod(length for length in wanted if length != -1)
         left = tensor.size // known if known else 0
@@ -222,8 +222,9 @@ def broadcast_to(x: TensorLike, /, shape: Sequence[int]) -> Tensor:
 def expand_dims(x: TensorLike, /, axis: int | Sequence[int] = 0) -> Tensor:
     """x with new dimensions of length 1 at the places `axis` of the result."""
     (tensor,) = operands(x)
-    count = 1 if isinstance(axis, int) else len(axis)
-    new = axes_of(axis, tensor.ndim + count, "expand_dims")
+    named = whole_numbers(axis, "expand_dims along axis")
+    count = len(named)
+    new = axes_of(named, tensor.ndim + count, "expand_dims")
     lengths = iter(tensor.shape)
     return reshape(tensor, tuple(1 if place in new else next(lengths) for place in range(tensor.ndim + count)))
 

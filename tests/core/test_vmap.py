@@ -125,6 +125,27 @@ def test_state_may_change_alike_for_all_and_not_apart() -> None:
         fc.vmap(lambda x: f(x, w).sum().backward())(A)
 
 
+@pytest.mark.parametrize("sbp", ["B", "S0", "S1"])
+def test_loops_of_numbers_inside_loops(sbp: str) -> None:
+    def climbs(row: Any) -> Any:
+        return fc.scan(lambda c, x: (fc.while_loop(lambda z: z < x, lambda z: z + 0.5, c), c), row[0], row)
+
+    def plainly(row: Any) -> tuple[float, list[float]]:
+        level, levels = row[0], []
+        for x in row:
+            levels.append(level)
+            while level < x:
+                level += 0.5
+        return level, levels
+
+    def program() -> list[Any]:
+        return [x.numpy() for x in fc.vmap(climbs)(fc.asarray(A[0], sbp=sbp))]
+
+    expected = [np.array(part) for part in zip(*map(plainly, A[0]), strict=True)]
+    for found, wanted in zip(fc.launch.run(program, ranks=2, transport="threads")[0], expected, strict=True):
+        np.testing.assert_allclose(found, wanted)
+
+
 def test_what_vmap_refuses() -> None:
     with pytest.raises(fc.ShapeError, match="must be equal"):
         fc.vmap(f)(A, W)

@@ -1,0 +1,76 @@
+"""What stands beside tensors in calls: numpy's integers do as Python's, and what makes no sense is a typed error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flowcore as fc
+
+X = np.arange(12.0).reshape(3, 4)
+IMAGE = np.arange(32.0).reshape(1, 2, 4, 4)
+WITH_INTEGERS: tuple[Callable[[Any], Any], ...] = (
+    lambda i: fc.sum(X, axis=i(1)),
+    lambda i: fc.reshape(X, i(12)),
+    lambda i: fc.tile(X, i(2)),
+    lambda i: fc.moveaxis(X, i(0), i(1)),
+    lambda i: fc.roll(X, i(1)),
+    lambda i: fc.roll(X, i(1), axis=i(1)),
+    lambda i: fc.tensordot(X, X.T, axes=i(1)),
+    lambda i: fc.expand_dims(X, axis=i(0)),
+    lambda i: fc.stack([X, X], axis=i(1)),
+    lambda i: fc.linalg.norm(X, axis=i(0)),
+    lambda i: fc.linalg.matrix_power(X @ X.T, i(2)),
+    lambda i: fc.fft.fft(X, n=i(3), axis=i(0)),
+    lambda i: fc.scan(lambda c, _: (c, c), fc.zeros(2), None, length=i(3))[1],
+    lambda i: fc.vmap(lambda x: x.sum(), in_axes=i(1))(X),
+    lambda i: fc.grad(lambda x: (x * x).sum(), argnums=i(0))(X),
+    lambda i: fc.jacobian(lambda x: x.sum(axis=0), argnums=i(0))(X),
+    lambda i: fc.nn.max_pool2d(fc.asarray(IMAGE), i(2), padding=i(1)),
+    lambda i: fc.nn.adaptive_avg_pool2d(fc.asarray(IMAGE), i(2)),
+    lambda i: fc.nn.LayerNorm(i(4))(X),
+    lambda i: fc.zeros(fc.random.choice(i(5), i(2)).shape),
+)
+BAD: dict[str, Callable[[], Any]] = {
+    "no axis": lambda: fc.sum(X, axis=1.0),
+    "an axis as text": lambda: fc.sum(X, axis="a"),
+    "lengths that are no integers": lambda: fc.reshape(X, (2.0, 6)),
+    "a shape as text": lambda: fc.reshape(X, "a"),
+    "a part of a power": lambda: fc.linalg.matrix_power(np.eye(2), 1.5),
+    "a negative length of a transform": lambda: fc.fft.fft(X, n=-1),
+    "an argument twice": lambda: fc.grad(lambda x: x.sum(), argnums=(0, 0))(X),
+    "an argument twice, counted from both ends": lambda: fc.jacobian(lambda x, y: x, argnums=(1, -1))(X, X),
+    "an argument as text": lambda: fc.grad(lambda x: x.sum(), argnums="a"),
+    "no placement": lambda: fc.asarray(X).to_global(placement=3),
+    "no placement to use": lambda: fc.use(3).__enter__(),
+    "no formula": lambda: fc.einsum(3, X),
+    "a quantile as text": lambda: fc.quantile(X, "a"),
+    "a number that no float holds": lambda: fc.asarray(X) + 10**400,
+    "more bytes than there are": lambda: fc.zeros((2**62, 4)),
+    "half a shift": lambda: fc.roll(X, 1.5),
+    "smoothing over 1": lambda: fc.nn.cross_entropy(fc.asarray(X), fc.asarray([0, 1, 2]), label_smoothing=2.0),
+    "half an axis": lambda: fc.stack([X, X], axis=0.5),
+}
+
+
+@pytest.mark.parametrize("call", WITH_INTEGERS)
+def test_numpys_integers_do_as_pythons(call: Callable[[Any], Any]) -> None:
+    expected, found = call(int), call(np.int64)
+    assert found.shape == expected.shape
+    assert all(type(length) is int for length in found.shape)
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("call", BAD.values(), ids=BAD)
+def test_what_makes_no_sense_is_a_typed_error(call: Callable[[], Any]) -> None:
+    with pytest.raises(fc.FlowcoreError):
+        call()
+
+
+def test_modules_and_branches_take_arrays() -> None:
+    layer = fc.nn.BatchNorm1d(4, dtype="float64")
+    np.testing.assert_array_equal(layer(X).numpy(), layer(fc.asarray(X)).numpy())
+    assert isinstance(fc.cond(True, lambda x: x, lambda x: -x, X), fc.Tensor)
