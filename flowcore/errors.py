@@ -38,8 +38,8 @@ class DTypeError(FlowcoreError, TypeError):
     """A dtype or the type of an argument does not fit an operator."""
 
 
-class CopyError(FlowcoreError, ValueError):
-    """Data would have to be copied or moved, and the caller asked for none of it."""
+class CopyError(FlowcoreError, ValueError, BufferError):
+    """Data would have to be copied or moved, and the caller asked for none of it; also the BufferError of DLPack."""
 
 
 class LinAlgError(FlowcoreError, np.linalg.LinAlgError):

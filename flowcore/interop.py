@@ -25,6 +25,8 @@ from flowcore.world import current
 __all__ = ["from_dlpack"]
 
 CPU = (1, 0)
+READ_ONLY = (1, 0)
+"""The version of DLPack that knows memory that is only to be read."""
 """DLPack's name for main memory."""
 T = TypeVar("T", bound=Tensor)
 
@@ -53,24 +55,33 @@ def from_dlpack(
 
 @function
 def to_dlpack(x: Tensor, max_version: Any, dl_device: Any, copy: bool | None) -> Any:
-    """A DLPack capsule of the whole value, read-only where the reader understands that."""
+    """A DLPack capsule of the whole value, in the tensor's memory and read-only unless `copy`.
+
+    Readers before DLPack 1.0 cannot be told not to write: what must not be written to is copied for them.
+    """
     if dl_device not in (None, CPU):
         raise CopyError(f"a tensor cannot be exported to device {dl_device}: it lives in main memory, {CPU}")
-    block = x.numpy() if copy else whole(x)
-    if max_version is not None:
-        return block.__dlpack__(max_version=max_version)
-    # a reader of the first DLPack cannot be told not to write: what must not be written to is copied
-    shared = np.asarray(gathered(x).block)
-    return (shared if shared.flags.writeable and not copy else block.copy()).__dlpack__()
+    if max_version is not None and max_version >= READ_ONLY and not copy:
+        return whole(x).__dlpack__(max_version=max_version)
+    block = x.numpy() if copy else _shared(x)
+    if not block.flags.writeable:
+        if copy is False:
+            raise CopyError("this memory is only to be read, which a reader before DLPack 1.0 cannot know: let it copy")
+        block = block.copy()
+    return block.__dlpack__(max_version=max_version)
 
 
 @function
 def whole(x: Tensor) -> Array:
     """The whole value, read-only, in this rank's memory if it is there; collective over the placement if not."""
-    x._own_block("a view of the whole value")
-    view = np.asarray(gathered(x).block).view()
+    view = _shared(x)
     view.flags.writeable = False
     return view
+
+
+def _shared(x: Tensor) -> Array:
+    x._own_block("a view of the whole value")
+    return np.asarray(gathered(x).block).view()
 
 
 @function

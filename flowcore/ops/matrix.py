@@ -16,7 +16,6 @@ from flowcore.dtypes import DType, complex128, float64, is_float
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, as_tuple, function, type_of
 from flowcore.ops.axes import letters
-from flowcore.ops.cast import astype
 from flowcore.ops.complex import conj
 from flowcore.ops.create import arange
 from flowcore.ops.indexing import getitem
@@ -165,5 +164,4 @@ def spread(values: Tensor) -> Tensor:
 
 def trace(x: TensorLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
     """Σ_i x[…, i, i + offset] of matrices x; integers are summed as 64-bit integers, or as `dtype`."""
-    found = diagonal(x, offset=offset)
-    return total(found if dtype is None else astype(found, dtype), axis=-1)
+    return total(diagonal(x, offset=offset), axis=-1, dtype=dtype)

@@ -182,10 +182,10 @@ def _spread(op: Reduction, dy: Tensor, x: Tensor) -> Tensor:
 
 
 def reduced(kind: type[Reduction], x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
-    """`x` reduced over `axis` as the operator `kind` does; nothing is left to do over no axes."""
+    """`x` reduced over `axis` as the operator `kind` does; over no axes nothing is left to do but to widen integers."""
     (tensor,) = operands(x)
     op = kind(axes=axes_of(axis, tensor.ndim, kind.name))
-    if not op.axes and (kind is not Sum or sum_dtype(tensor.dtype) == tensor.dtype):
+    if not op.axes and op.infer(tensor.value.type)[0].dtype == tensor.dtype:
         return tensor
     result = apply(op, tensor)
     return reshape(result, op.with_ones(tensor.shape)) if keepdims else result

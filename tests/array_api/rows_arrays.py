@@ -115,6 +115,9 @@ REDUCED: list[Row] = [
 ]
 REDUCED += [
     *rows("prod(x); prod(x, axis=0); prod(x, axis=-1, keepdims=True)", kinds="iu", shapes=ONE[1:], draws=("whole",)),
+    *rows(
+        "prod(x); prod(x, axis=())\nsum(x); sum(x, axis=())", kinds="iu", shapes=(((),), ((5, 7),)), draws=("whole",)
+    ),
     *rows("prod(x); prod(x, axis=-1)", kinds="fc", shapes=ONE[1:], draws=("positive",), tolerance=100),
     *rows(
         "var(x); var(x, axis=0); var(x, axis=-1, correction=1, keepdims=True)\n"

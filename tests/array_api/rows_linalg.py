@@ -17,6 +17,7 @@ LINALG: list[Row] = [
     ),
     *rows("linalg.diagonal(x); linalg.diagonal(x, offset=1)", kinds="biufc", shapes=MATRICES),
     *rows("linalg.trace(x); linalg.trace(x, offset=-1)", kinds="fc", shapes=MATRICES),
+    *rows("linalg.trace(x); linalg.trace(x, dtype='int8')", kinds="iu", shapes=MATRICES, draws=("whole",)),
     *rows("linalg.outer(x, y)", shapes=(((5,), (7,)), ((0,), (3,))), draws=PAIR),
     *rows("linalg.cross(x, y)", shapes=(((5, 3), (5, 3)), ((3,), (3,))), draws=("whole", "whole")),
     *rows("linalg.matmul(x, y)", shapes=(((5, 7), (7, 4)),), draws=("whole", "whole")),
