@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from flowcore.errors import FlowcoreError, ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.functions import dropout
 from flowcore.ops.attention import Attention
 from flowcore.ops.call import apply
@@ -13,6 +14,7 @@ from flowcore.ops.shape import broadcast_to
 from flowcore.tensor import Tensor
 
 
+@takes_arrays
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from flowcore.errors import ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.spatial import Lengths, Padding, batched_input, paddings, per_dimension, rows_of
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
@@ -16,6 +17,7 @@ from flowcore.tensor import Tensor
 P = ParamSpec("P")
 
 
+@takes_arrays
 def convolution(
     x: Tensor,
     weight: Tensor,
@@ -47,6 +49,7 @@ def convolution(
     return _finished(y, weight.shape[0], rows, bias, is_single)
 
 
+@takes_arrays
 def transposed_convolution(
     x: Tensor,
     weight: Tensor,

@@ -8,6 +8,7 @@ over all ways to every place are carried through a scan over time, and the gradi
 from __future__ import annotations
 
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.losses import reduced
 from flowcore.ops.check import below
 from flowcore.ops.create import arange, full
@@ -25,6 +26,7 @@ NEVER = -1e30
 """The logarithm of no way at all: finite, so that gradients are."""
 
 
+@takes_arrays
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from flowcore import random
 from flowcore.errors import DTypeError, FlowcoreError, ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.ops.gather import take
 from flowcore.ops.selection import where
 from flowcore.tensor import Tensor
 
 
+@takes_arrays
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x · weightᵀ + bias. x: (…, n), weight: (m, n), bias: (m,); y: (…, m)."""
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
@@ -17,6 +19,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if bias is None else y + bias
 
 
+@takes_arrays
 def embedding(indices: Tensor, weight: Tensor) -> Tensor:
     """The rows of `weight` at `indices`. indices: (…) integers, weight: (n, m); result: (…, m)."""
     if indices.dtype.kind not in "iu":
@@ -24,6 +27,7 @@ def embedding(indices: Tensor, weight: Tensor) -> Tensor:
     return take(weight, indices, axis=0)
 
 
+@takes_arrays
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """x with each element set to 0 with probability `p`, the others divided by 1 − p; x itself unless `training`.
 

@@ -7,13 +7,15 @@ element per row are all that crosses ranks.
 
 from __future__ import annotations
 
+from math import exp as exponential
 from math import log as logarithm
 from math import pi
 
 from flowcore.errors import DTypeError, FlowcoreError, ShapeError
 from flowcore.nn.activations import log_softmax, softplus
+from flowcore.nn.arrays import takes_arrays
 from flowcore.ops.check import below
-from flowcore.ops.extrema import maximum
+from flowcore.ops.comparison import logical_and
 from flowcore.ops.gather import take, take_along_axis
 from flowcore.ops.selection import where
 from flowcore.ops.shape import permute_dims
@@ -23,6 +25,7 @@ from flowcore.tensor import Tensor
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@takes_arrays
 def cross_entropy(
     logits: Tensor,
     target: Tensor,
@@ -58,6 +61,7 @@ def cross_entropy(
     return _averaged(losses, weights, counts, reduction)
 
 
+@takes_arrays
 def nll_loss(
     log_probabilities: Tensor,
     target: Tensor,
@@ -122,17 +126,20 @@ def _averaged(losses: Tensor, weights: Tensor | None, counts: Tensor | None, red
     return losses.sum() / (weights if counts is None else where(counts, weights, 0)).sum()
 
 
+@takes_arrays
 def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(x − target)²."""
     difference = _difference(x, target, "mse_loss")
     return reduced(difference * difference, reduction)
 
 
+@takes_arrays
 def l1_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|x − target|."""
     return reduced(abs(_difference(x, target, "l1_loss")), reduction)
 
 
+@takes_arrays
 def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d²/(2 beta) where d = |x − target| < beta, else d − beta/2."""
     if beta < 0:
@@ -142,6 +149,7 @@ def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: flo
     return huber_loss(x, target, reduction, beta) * (1 / beta)
 
 
+@takes_arrays
 def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d²/2 where d = |x − target| < delta, else delta (d − delta/2)."""
     if delta <= 0:
@@ -151,13 +159,15 @@ def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float 
     return reduced(near * (d - near * 0.5), reduction)
 
 
+@takes_arrays
 def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """−weight (target log x + (1 − target) log(1 − x)) of probabilities x; logarithms are no less than −100."""
     _same(x, target, "binary_cross_entropy")
-    losses = -(target * maximum(log(x), -100.0) + (1 - target) * maximum(log(1 - x), -100.0))
+    losses = -(target * _bounded_log(x) + (1 - target) * _bounded_log(1 - x))
     return reduced(losses if weight is None else losses * weight, reduction)
 
 
+@takes_arrays
 def binary_cross_entropy_with_logits(
     x: Tensor,
     target: Tensor,
@@ -172,6 +182,7 @@ def binary_cross_entropy_with_logits(
     return reduced(losses if weight is None else losses * weight, reduction)
 
 
+@takes_arrays
 def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target (log target − x), x logarithms of probabilities; 0 where target is 0. log_target: so is the target.
 
@@ -186,6 +197,7 @@ def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool 
     return losses.sum() * (1 / x.shape[0]) if reduction == "batchmean" else reduced(losses, reduction)
 
 
+@takes_arrays
 def poisson_nll_loss(
     x: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
 ) -> Tensor:
@@ -199,6 +211,7 @@ def poisson_nll_loss(
     return reduced(losses, reduction)
 
 
+@takes_arrays
 def gaussian_nll_loss(
     x: Tensor, target: Tensor, var: Tensor, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
@@ -209,29 +222,34 @@ def gaussian_nll_loss(
     return reduced(losses + logarithm(2 * pi) / 2 if full else losses, reduction)
 
 
+@takes_arrays
 def hinge_embedding_loss(x: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """x where target is 1, max(0, margin − x) where it is −1."""
     _same(x, target, "hinge_embedding_loss")
     return reduced(where(target == 1, x, _positive(margin - x)), reduction)
 
 
+@takes_arrays
 def soft_margin_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """log(1 + exp(−target x)), target 1 or −1."""
     _same(x, target, "soft_margin_loss")
     return reduced(softplus(-(target * x)), reduction)
 
 
+@takes_arrays
 def margin_ranking_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """max(0, −target (x1 − x2) + margin)."""
     return reduced(_positive(-(target * _difference(x1, x2, "margin_ranking_loss")) + margin), reduction)
 
 
+@takes_arrays
 def cosine_similarity(x1: Tensor, x2: Tensor, axis: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 · x2 / max(|x1| |x2|, eps) along `axis`."""
     squares = (x1 * x1).sum(axis=axis) * (x2 * x2).sum(axis=axis)
     return (x1 * x2).sum(axis=axis) / sqrt(where(squares > eps * eps, squares, eps * eps))
 
 
+@takes_arrays
 def cosine_embedding_loss(
     x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -240,12 +258,14 @@ def cosine_embedding_loss(
     return reduced(where(target == 1, 1 - cosine, _positive(cosine - margin)), reduction)
 
 
+@takes_arrays
 def pairwise_distance(x1: Tensor, x2: Tensor, eps: float = 1e-6) -> Tensor:
     """|x1 − x2 + eps| along the last axis."""
     difference = x1 - x2 + eps
     return sqrt((difference * difference).sum(axis=-1))
 
 
+@takes_arrays
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -270,6 +290,12 @@ def _positive(x: Tensor) -> Tensor:
 def _same(x: Tensor, target: Tensor, name: str) -> None:
     if x.shape != target.shape:
         raise ShapeError(f"{name} of shapes {x.shape} and {target.shape}: they must be equal; reshape one")
+
+
+def _bounded_log(x: Tensor) -> Tensor:
+    """log x, but no less than −100; there its gradient is 0, not nan."""
+    is_tiny = logical_and(x >= 0, x <= exponential(-100.0))
+    return where(is_tiny, -100.0, log(where(is_tiny, 1.0, x)))
 
 
 def _difference(x: Tensor, target: Tensor, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from flowcore.errors import ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.ops.unary import sqrt
 from flowcore.tensor import Tensor
 
@@ -23,6 +24,7 @@ def normalized(x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Te
     return centred / sqrt(variance + eps), mean, variance
 
 
+@takes_arrays
 def layer_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -34,6 +36,7 @@ def layer_norm(
     return _weighted(y, weight, bias)
 
 
+@takes_arrays
 def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """x / sqrt(mean(x²) + eps) · weight over the last dimensions, which have lengths `shape` (arXiv:1910.07467).
 
@@ -44,6 +47,7 @@ def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps:
     return _weighted(y, weight, None)
 
 
+@takes_arrays
 def group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -58,6 +62,7 @@ def group_norm(
     return _weighted(y.reshape(x.shape), _by_channel(weight, x), _by_channel(bias, x))
 
 
+@takes_arrays
 def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """x (n, channels, …) normalized over the spatial dimensions of each channel of each sample (arXiv:1607.08022)."""
     if x.ndim < 3 or prod(x.shape[2:]) < 2:
@@ -66,6 +71,7 @@ def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None =
     return _weighted(y, _by_channel(weight, x), _by_channel(bias, x))
 
 
+@takes_arrays
 def batch_norm(
     x: Tensor,
     mean: Tensor | None,

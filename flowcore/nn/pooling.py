@@ -10,6 +10,7 @@ import numpy as np
 
 from flowcore.dispatch import asarray
 from flowcore.errors import FlowcoreError, ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.spatial import Lengths, Padding, batched_input, paddings, per_dimension, rows_of
 from flowcore.op import Array
 from flowcore.ops.axes import letters
@@ -21,6 +22,7 @@ from flowcore.ops.pool import WindowArgMax, WindowPick
 from flowcore.tensor import Tensor
 
 
+@takes_arrays
 def max_pool(
     x: Tensor,
     kernel_size: Lengths,
@@ -48,6 +50,7 @@ def max_pool(
     return y.reshape(y.shape[1:]) if is_single else y
 
 
+@takes_arrays
 def avg_pool(
     x: Tensor,
     kernel_size: Lengths,

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowcore.dispatch import asarray
 from flowcore.errors import FlowcoreError, ShapeError
+from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.pooling import avg_pool, max_pool
 from flowcore.nn.spatial import Lengths, batched_input
 from flowcore.op import Array
@@ -23,12 +24,14 @@ from flowcore.tensor import Tensor
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+@takes_arrays
 def adaptive_avg_pool(x: Tensor, output_size: int | Sequence[int | None], *, spatial: int) -> Tensor:
     """Row p of n is the mean of the rows floor(p·length/n) … ceil((p+1)·length/n) − 1 of x; None keeps a length."""
     (x,) = floating(x)
     return _adaptive(x, output_size, spatial, avg_pool, _means)
 
 
+@takes_arrays
 def adaptive_max_pool(x: Tensor, output_size: int | Sequence[int | None], *, spatial: int) -> Tensor:
     """Row p of n is the greatest of the rows floor(p·length/n) … ceil((p+1)·length/n) − 1 of x; None keeps a length."""
     return _adaptive(x, output_size, spatial, max_pool, _greatest)
@@ -79,6 +82,7 @@ def _greatest(x: Tensor, axis: int, start: Array, count: Array) -> Tensor:
     return picked.reshape((*picked.shape[: axis + 1], *picked.shape[axis + 2 :]))
 
 
+@takes_arrays
 def interpolate(
     x: Tensor,
     size: Lengths | None = None,

@@ -163,3 +163,22 @@ def test_errors_name_the_shapes() -> None:
         fc.nn.dropout(x, 1.5)
     with pytest.raises(fc.FlowcoreError, match="reduction"):
         fc.nn.mse_loss(x, x, reduction="average")
+
+
+IMAGES, ROWS = np.arange(32.0).reshape(2, 1, 4, 4) / 32, np.arange(12.0).reshape(3, 4) / 12
+WITH_ARRAYS: dict[str, tuple[Any, ...]] = {
+    "softmax": (ROWS,), "relu": (ROWS,), "prelu": (ROWS, np.ones(4)), "linear": (ROWS, np.ones((2, 4))),
+    "dropout": (ROWS, 0.0), "embedding": (np.array([1, 0]), ROWS), "cross_entropy": (ROWS, np.array([0, 1, 2])),
+    "mse_loss": (ROWS, ROWS + 1), "layer_norm": (ROWS, (4,)), "group_norm": (ROWS, 2), "batch_norm": (ROWS, None, None),
+    "conv2d": (IMAGES, np.ones((2, 1, 3, 3))), "max_pool2d": (IMAGES, 2), "adaptive_avg_pool2d": (IMAGES, 2),
+    "interpolate": (IMAGES, (5, 5)), "scaled_dot_product_attention": (IMAGES, IMAGES, IMAGES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_ARRAYS)
+def test_arrays_do_as_tensors(name: str) -> None:
+    function, arguments = getattr(fc.nn, name), WITH_ARRAYS[name]
+    tensors = [fc.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
+    found = function(*arguments)
+    assert isinstance(found, fc.Tensor)
+    np.testing.assert_array_equal(found.numpy(), function(*tensors).numpy())

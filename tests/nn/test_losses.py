@@ -232,3 +232,11 @@ def test_modules_are_their_functions_with_options() -> None:
 def test_what_does_not_fit_is_an_error(call: Any, message: str) -> None:
     with pytest.raises(fc.FlowcoreError, match=message):
         call(fc.asarray(X))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_certainty_has_a_bounded_loss_and_no_gradient_that_is_nan(dtype: str) -> None:
+    x, target = np.array([0, 1, 0, 1, 0.25], dtype), np.array([0, 1, 1, 0, 1], dtype)
+    losses, pull = fc.vjp(lambda x: N.binary_cross_entropy(x, target, reduction="none"), x)
+    np.testing.assert_allclose(losses.numpy(), [0, 0, 100, 100, np.log(4)], rtol=1e-6)
+    np.testing.assert_allclose(pull(fc.ones_like(losses))[0].numpy(), [1, -1, 0, 0, -4], rtol=1e-6)
