@@ -92,12 +92,12 @@ class BoxingPlan:
     @cached_property
     def messages(self) -> int:
         """Messages between different ranks."""
-        return sum(step.traffic(max(self.sent) + 1)[2] for step in self.steps)
+        return sum(step.traffic[2] for step in self.steps)
 
     @cached_property
     def peak_temporary(self) -> dict[int, int]:
         """The most bytes that each rank needs at once beside its source and target blocks."""
-        needs = [temporary(step, self.levels, max(self.sent) + 1) for step in self.steps]
+        needs = [temporary(step, self.levels) for step in self.steps]
         return {rank: max((int(need[rank]) for need in needs), default=0) * self.dtype.itemsize for rank in self.sent}
 
     @cached_property
@@ -141,7 +141,7 @@ def _make(
     near = np.array(hosts, np.int64)
     phases = _reduce_phases(parts, near) if terms > 1 else (_move_from_holders(parts, near),)
     sent, received, landed = _totals(phases, dtype.itemsize, world)
-    steps = in_rounds(phases, levels, dtype.itemsize, world, int((sent + received).max()), landed)
+    steps = in_rounds(phases, levels, dtype.itemsize, int((sent + received).max()), landed)
     return BoxingPlan(
         shape, dtype, source, target, kind_of(shape, source, target, int(received.sum())), levels,
         steps, parts, int(received.sum()),
@@ -194,7 +194,7 @@ def _totals(phases: tuple[Step, ...], itemsize: int, world: int) -> tuple[Intege
     """Bytes sent and received by rank, and the most that one receives as terms; rounds of a phase sum to the phase."""
     sent, received, landed = np.zeros(world, np.int64), np.zeros(world, np.int64), 0
     for step in phases:
-        gave, got, _ = step.traffic(world)
+        gave, got, _ = step.traffic
         sent, received = sent + gave, received + got
         landed = max(landed, int(got.max()) * (step.kind == "reduce"))
     return sent * itemsize, received * itemsize, landed * itemsize

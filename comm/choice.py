@@ -23,9 +23,8 @@ def valued_parts(source: Grid, target: Grid, found: Cells) -> Parts:
     best = cost.min(1, initial=lacking.shape[2])
     ways = np.where(best == 0, 1, (cost == best[:, None]).sum(1))
     parts, index = _cut(source, target, found, _pieces(ways, into))
-    equal = (cost == best[:, None])[index]
     share = spread(parts.into, parts.size, ways[index])
-    return _with(parts, chosen=_nth(equal, share))
+    return _with(parts, chosen=_nth(cost == best[:, None], index, share))
 
 
 def reduced_parts(source: Grid, target: Grid, found: Cells) -> Parts:
@@ -45,7 +44,7 @@ def reduced_parts(source: Grid, target: Grid, found: Cells) -> Parts:
     pieces = np.where(count > 0, count, _pieces(np.full(len(size), width), np.where(count > 0, -1, key)))
     parts, index = _cut(source, target, found, pieces)
     first = np.cumsum(np.r_[0, np.bincount(index, minlength=len(size))])[:-1]
-    nearest = _nth(held[index], np.arange(len(index)) - first[index])
+    nearest = _nth(held, index, np.arange(len(index)) - first[index])
     best = np.where(count[index] > 0, nearest, 0)
     reducer, chosen = needers[index, best], best // replicas
     lone = np.flatnonzero(count[index] == 0)
@@ -82,9 +81,13 @@ def _pieces(ways: Integers, key: Integers) -> Integers:
     return -(-ways // np.bincount(key + 1)[key + 1])
 
 
-def _nth(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], n: Integers) -> Integers:
-    """The column of the n-th True of each row."""
-    return np.asarray(((mask.cumsum(1) == n[:, None] + 1) & mask).argmax(1))
+def _nth(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], row: Integers, n: Integers) -> Integers:
+    """The column of the n-th True of `mask[row]`, elementwise; any column where there are fewer."""
+    rows, columns = mask.nonzero()
+    if not len(columns):
+        return np.zeros(len(row), np.int64)
+    first = np.searchsorted(rows, np.arange(len(mask)))
+    return np.asarray(columns[np.minimum(first[row] + n, len(columns) - 1)])
 
 
 def _cut(source: Grid, target: Grid, found: Cells, pieces: Integers) -> tuple[Parts, Integers]:

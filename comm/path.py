@@ -40,11 +40,12 @@ class Path:
 
     legs: tuple[BoxingPlan, ...]
     machine: Machine
+    priced: float | None = None
 
     @cached_property
     def seconds(self) -> float:
         """Predicted time."""
-        return sum(seconds(leg, self.machine) for leg in self.legs)
+        return self.priced if self.priced is not None else sum(seconds(leg, self.machine) for leg in self.legs)
 
     @cached_property
     def between_hosts(self) -> int:
@@ -137,9 +138,10 @@ class _Search:
     ) -> None:
         self.shape, self.dtype, self.source, self.target = shape, dtype, source, target
         self.machine, self.hosts = machine, hosts
-        self.ends = {target, *views(shape, target, hosts)}
+        self.ends = {end: str(end) for end in (target, *views(shape, target, hosts))}
         named = {part.axis for part in (*source.sbp, *target.sbp) if isinstance(part, Split)}
         self.dimensions = sorted(named | {_best_cut(shape, source.placement.size)}) if shape else []
+        self.takers = set(target.placement.ranks)
         self.room = max(_largest(shape, source), _largest(shape, target))
         self.left = BUDGET // max(source.placement.size, target.placement.size)
 
@@ -164,7 +166,7 @@ class _Search:
                 if leg is None or whole >= reached.get(there, inf):
                     continue
                 if there in self.ends:
-                    found.append(Path((*legs, leg), self.machine))
+                    found.append(Path((*legs, leg), self.machine, whole))
                     best = min(best, whole)
                 elif whole < best * reach:
                     reached[there] = whole
@@ -176,14 +178,16 @@ class _Search:
             return inf, None
         self.left -= 1
         leg = plan_boxing(self.shape, self.dtype, here, there, self.hosts)
-        return seconds(leg, self.machine), leg
+        return seconds(leg, self.machine, self.hosts), leg
 
     def _neighbours(self, here: Layout) -> Iterator[Layout]:
         """Layouts that differ on one axis, as the target seen on this mesh is or so that more is split.
 
-        Where the target is not seen on this mesh: the target itself, and whole splits on its ranks.
+        Where the target is not seen on this mesh: the target itself, and whole splits on its ranks; where these are the
+        same, only of dimensions that are split already: any other moves all the bytes once more.
         """
-        end = next((end for end in sorted(self.ends, key=str) if end.placement == here.placement), None)
+        seen = [end for end in self.ends if end.placement == here.placement]
+        end = min(seen, key=self.ends.__getitem__, default=None)
         for axis, part in enumerate(here.sbp):
             # terms are reduced to slices, copies are cut; slices are kept until the target gathers or moves them
             splits: list[SBP] = [] if isinstance(part, Split | Window) else [Split(d) for d in self.dimensions]
@@ -193,8 +197,10 @@ class _Search:
         if end is None:
             yield self.target
             if not here.is_partial:
+                cut = {part.axis for part in here.sbp if isinstance(part, Split)}
+                again = bool(cut) and set(here.placement.ranks) == self.takers
                 for placement in self._meshes(self.target.placement):
-                    for d in self.dimensions:
+                    for d in self.dimensions if not again else sorted(cut):
                         yield Layout(placement, (Split(d),) * placement.ndim)
 
     def _meshes(self, placement: Placement) -> list[Placement]:

@@ -15,13 +15,13 @@ from flowcore.comm.steps import Step
 from flowcore.placement.machine import Machine
 
 
-def seconds(plan: BoxingPlan, machine: Machine) -> float:
-    """What `plan` takes on `machine`; 0 where nothing changes."""
+def seconds(plan: BoxingPlan, machine: Machine, hosts: tuple[int, ...] | None = None) -> float:
+    """What `plan` takes on `machine`; 0 where nothing changes. `hosts`: those of its ranks, where they are known."""
     if plan.kind == "none":
         return 0.0
-    hosts = np.array(machine.hosts_of(plan.ranks), np.int64)
+    lives = np.array(machine.hosts_of(plan.ranks) if hosts is None else hosts, np.int64)
     first = (step for step in plan.steps if step.round == 0)
-    return sum(step.rounds * _step(step, plan.dtype.itemsize, hosts, machine) for step in first)
+    return sum(step.rounds * _step(step, plan.dtype.itemsize, lives, machine) for step in first)
 
 
 def across(plan: BoxingPlan, machine: Machine) -> int:

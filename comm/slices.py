@@ -11,6 +11,7 @@ The boxes of a target with windows may overlap: what lies in two of them lies in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -36,6 +37,7 @@ class Grid:
     replica_of: Integers
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, shape: Shape, layout: Layout, staying: frozenset[int], world: int) -> Grid:
         """The groups of `layout`; the mesh axes `staying` are partial but keep their coordinate."""
         mesh, sbp = layout.placement.shape, layout.sbp

@@ -21,7 +21,7 @@ ATTEMPTS = 8
 
 
 def in_rounds(
-    phases: tuple[Step, ...], levels: Levels, itemsize: int, world: int, busiest: int, landed: int
+    phases: tuple[Step, ...], levels: Levels, itemsize: int, busiest: int, landed: int
 ) -> tuple[Step, ...]:
     """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes.
 
@@ -33,7 +33,7 @@ def in_rounds(
     for _ in range(ATTEMPTS):
         # the first round has the largest pieces, and cutting may leave pieces that are contiguous no more
         first = phases if rounds == 1 else tuple(replace(step, round=0, rounds=rounds) for step in phases)
-        needed = max(int(temporary(step, levels, world).max(initial=0)) for step in first) * itemsize
+        needed = max(int(temporary(step, levels).max(initial=0)) for step in first) * itemsize
         if needed <= STAGING:
             break
         rounds = max(rounds + 1, -(-rounds * needed * 9 // (STAGING * 8)))
@@ -58,31 +58,28 @@ def _whole(step: Step) -> tuple[Rows, Rows]:
     return _contiguous(high - low, parts.source, parts.group) if step.reads == "source" else arrives, arrives
 
 
-def temporary(step: Step, levels: Levels, world: int) -> Integers:
+def temporary(step: Step, levels: Levels) -> Integers:
     """Elements of temporary memory of every rank during `step`."""
-    if step.kind == "move" and all(parts.all() for parts in _whole(step)):
-        return np.zeros(world, np.int64)
-    size, parts = step.sizes(), step.parts
-    packed, landed = buffered(step)
-    needed = np.zeros(world)
-    for who, rows in ((step.source, packed), (step.target, landed)):
-        if rows.any():
-            needed += np.bincount(who, size * rows, world)
-    if step.kind == "reduce":
-        stays = parts.target.group_of[parts.reducer] == parts.into
-        stays &= parts.target.term_of[parts.reducer] == parts.chosen
-        result = np.where(stays, 0, 1) + (levels[0][0] if len(levels) > 1 else 0)
-        pieces = size[:: len(size) // len(parts.size)] if len(size) else size
-        needed += np.bincount(parts.reducer, pieces * result, world)
-    return np.asarray(needed, np.int64)
+    leaves, arrives = _whole(step)
+    if step.kind == "move":
+        return step.moved(~leaves)[0] + step.moved(~arrives)[1]
+    parts = step.parts
+    stays = parts.target.group_of[parts.reducer] == parts.into
+    stays &= parts.target.term_of[parts.reducer] == parts.chosen
+    result = np.where(stays, 0, 1) + (levels[0][0] if len(levels) > 1 else 0)
+    reduced = np.bincount(parts.reducer, step.part_sizes() * result, len(parts.source.group_of))
+    return step.moved(~leaves)[0] + step.traffic[1] + reduced.astype(np.int64)
 
 
 def _contiguous(length: Integers, grid: Grid, group: Integers) -> Any:
-    """Whether boxes of `length` [dimension, part] are contiguous in the blocks of the groups `group` of `grid`."""
-    ones = np.ones(length.shape[1], bool)
-    result = ones.copy() if not len(length) else np.zeros(length.shape[1], bool)
-    full = length == grid.high[:, group] - grid.low[:, group]
-    for d in range(len(length)):
-        result |= ones & full[d + 1 :].all(0)
-        ones &= length[d] == 1
+    """Whether boxes of `length` [dimension, part] are contiguous in the blocks of the groups `group` of `grid`.
+
+    That is: behind the first dimension that is longer than 1, all dimensions are those of the block.
+    """
+    block = grid.high - grid.low
+    result = np.ones(length.shape[1], bool)
+    for d in range(1, len(length)):
+        full = length[d] == block[d][group]
+        # contiguous so far, and whole here; or only this dimension and later ones are longer than 1
+        result = (result & full) | (length[:d] == 1).all(0)
     return result

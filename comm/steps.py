@@ -8,6 +8,7 @@ same order for every rank, so the messages between a pair match in order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -51,9 +52,12 @@ class RankStep:
     reductions: tuple[Reduction, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """Messages that move at once. `reduce`: terms to their reducer; `move`: values to those who need them."""
+    """Messages that move at once. `reduce`: terms to their reducer; `move`: values to those who need them.
+
+    Every part has equally many rows, one after the other.
+    """
 
     kind: Literal["reduce", "move"]
     reads: Literal["source", "reduced"]
@@ -79,19 +83,44 @@ class Step:
             low[dimension, at], high[dimension, at] = origin + start, origin + stop
         return low, high
 
+    def part_sizes(self) -> Integers:
+        """The elements of every part that move in this round."""
+        if self.rounds == 1:
+            return self.parts.size
+        low, high = self.cut(*self.parts.bounds(slice(None)))
+        return np.asarray((high - low).prod(0))
+
     def sizes(self) -> Integers:
         """The elements of every row."""
-        if self.rounds == 1:
-            return self.parts.size[self.part]
-        low, high = self.cut(*self.parts.bounds(slice(None)))
-        return np.asarray((high - low).prod(0)[self.part])
+        return np.asarray(self._by_row(self.part_sizes()))
 
-    def traffic(self, world: int) -> tuple[Integers, Integers, int]:
+    @cached_property
+    def traffic(self) -> tuple[Integers, Integers, int]:
         """(elements sent, elements received, messages) of every rank, without local rows; empty messages are none."""
-        size = np.multiply(self.sizes(), self.source != self.target, dtype=np.float64)  # as bincount adds them
-        sent = np.bincount(self.source, size, world).astype(np.int64)
-        received = np.bincount(self.target, size, world).astype(np.int64)
-        return sent, received, int(np.count_nonzero(size))
+        return self._traffic(self.part_sizes())
+
+    def moved(self, chosen: Any) -> tuple[Integers, Integers]:
+        """(elements sent, elements received) of every rank, counting the parts that the mask `chosen` holds."""
+        return self.traffic[:2] if chosen.all() else self._traffic(self.part_sizes() * chosen)[:2]
+
+    def _traffic(self, sizes: Integers) -> tuple[Integers, Integers, int]:
+        world = len(self.parts.source.group_of)
+        none = np.zeros(world, np.int64)
+        if not sizes.any():
+            return none, none, 0
+        remote = self.source != self.target
+        size = self._by_row(sizes.astype(np.float64))  # as bincount adds them
+        size *= remote
+        # one end of all rows of a part may be its reducer: a sum by parts then takes the place of one by rows
+        by_part = remote.reshape(len(sizes), -1)
+        at_reducer = self.kind == "reduce", self.reads == "reduced"
+        reduced = np.bincount(self.parts.reducer, sizes * by_part.sum(1), world) if any(at_reducer) else none
+        received = reduced if at_reducer[0] else np.bincount(self.target, size, world)
+        sent = reduced if at_reducer[1] else np.bincount(self.source, size, world)
+        return sent.astype(np.int64), received.astype(np.int64), int(np.count_nonzero(size))
+
+    def _by_row(self, values: Any) -> Any:
+        return np.repeat(values, len(self.part) // len(values)) if len(values) else values
 
     def rows_of(self, rank: int) -> Integers:
         """The rows in which `rank` gives or takes."""

@@ -106,9 +106,15 @@ class Program:
 
     @cached_property
     def operators(self) -> str:
-        """The operators it applies; kept, because whoever waits for other ranks writes its last operations down."""
-        names = [node.op.text() for node in self.graph.nodes if not isinstance(node.op, Boxing)]
-        return ", ".join(names) or "to_global"
+        """The operators it applies and to what; kept, for whoever waits for others writes its last operations down."""
+        names = [self._said(node) for node in self.graph.nodes if not isinstance(node.op, Boxing)]
+        return ", ".join(names or [self._said(node) for node in self.graph.nodes])
+
+    def _said(self, node: Node) -> str:
+        values = [self.graph.values[number] for number in node.inputs]
+        if isinstance(node.op, Boxing):
+            return f"to_global of {values[0].type} from {node.op.source} to {node.op.target}"
+        return f"{node.op.text()} of {', '.join(str(value.type) for value in values)}" if values else node.op.text()
 
     def __str__(self) -> str:
         return self.operators

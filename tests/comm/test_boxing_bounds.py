@@ -79,7 +79,7 @@ def test_the_cost_model_equals_the_plan() -> None:
 def test_temporary_memory_stays_within_the_staging_buffer(source: str, target: str) -> None:
     plan = plan_boxing((4096, 4096), "f8", Layout(mesh(4), source), Layout(mesh(4), target))
     assert max(plan.peak_temporary.values()) <= STAGING
-    assert plan.bytes_moved == plan.bound == sum(sum(step.traffic(4)[1]) for step in plan.steps) * 8
+    assert plan.bytes_moved == plan.bound == sum(sum(step.traffic[1]) for step in plan.steps) * 8
 
 
 def test_a_change_in_rounds_is_right() -> None:
