@@ -6,7 +6,6 @@ fixed (inputs, `to_global`, the layout a tensor was created in) is a constraint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -14,7 +13,7 @@ from math import prod
 
 from flowcore.boxing_op import Relayout
 from flowcore.errors import PlanError
-from flowcore.graph import Graph, Node, Value
+from flowcore.graph import Graph, Node
 from flowcore.op import Op, Type, is_valid, nd_signatures
 from flowcore.placement.layout import Shape
 from flowcore.placement.problem import Candidate, Item, Problem, Step
@@ -66,21 +65,32 @@ def _step(graph: Graph, node: Node) -> Step:
         here = [place for place, number in enumerate(node.inputs) if graph.values[number].placement == placement]
         only = Candidate(tuple(node.reads[p] for p in here), tuple(value.layout.sbp for value in results), 0)
         return Step(tuple(node.inputs[p] for p in here), node.outputs, placement, (only,))
-    candidates = candidates_of(node.op, graph.types(node.inputs), placement.shape)
+    types, mesh = graph.types(node.inputs), placement.shape
     if isinstance(node.op, Relayout):
         wanted = node.op.target[1]
-        if wanted is not None:
-            candidates = (Candidate((wanted,), (wanted,), 0),)
-    else:
-        candidates = tuple(candidate for candidate in candidates if _fits(candidate, results))
+        given = candidates_of(node.op, types, mesh) if wanted is None else (Candidate((wanted,), (wanted,), 0),)
+        return Step(node.inputs, node.outputs, placement, given)
+    candidates = _fitting(node.op, types, mesh, tuple(value.sbp for value in results))
     if not candidates:
         fixed = ", ".join(str(value.layout) for value in results if value.sbp is not None)
         raise PlanError(f"{node.op.name} at {node.where} cannot give {fixed}: create it as B and use to_global")
     return Step(node.inputs, node.outputs, placement, candidates)
 
 
-def _fits(candidate: Candidate, results: Sequence[Value]) -> bool:
-    return all(value.sbp in (None, sbp) for value, sbp in zip(results, candidate.outputs, strict=True))
+@lru_cache(maxsize=16384)
+def _fitting(op: Op, types: tuple[Type, ...], mesh: Shape, fixed: tuple[NdSbp | None, ...]) -> tuple[Candidate, ...]:
+    """The candidates that give the results as `fixed` (None: as they will).
+
+    Equal nodes have one and the same tuple, by which the search knows them to be equal.
+    """
+    candidates = candidates_of(op, types, mesh)
+    if not any(fixed):
+        return candidates
+    return tuple(
+        candidate
+        for candidate in candidates
+        if all(sbp in (None, given) for sbp, given in zip(fixed, candidate.outputs, strict=True))
+    )
 
 
 @lru_cache(maxsize=16384)

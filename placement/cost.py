@@ -15,11 +15,12 @@ Axes that stay partial multiply T. Only ranks in both placements save anything, 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from math import prod
 
-from flowcore.placement.layout import Layout, Shape, block, box_size, intersect
+from flowcore.placement.layout import Box, Layout, Shape, block, box_size
 from flowcore.placement.mesh import Coordinate
-from flowcore.placement.sbp import Broadcast, Partial
+from flowcore.placement.sbp import Broadcast, NdSbp, Partial
 
 
 def staying_axes(source: Layout, target: Layout) -> frozenset[int]:
@@ -69,18 +70,18 @@ def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozens
     sizes: dict[tuple[Coordinate, Coordinate], int] = {}
     holders: dict[tuple[Coordinate, Coordinate], dict[Coordinate, int]] = {}
     simple, total = by_rank and not fresh, 0
-    for rank, at in a.coordinates():
+    held, needed = _blocks(shape, a.shape, source.sbp), _blocks(shape, b.shape, target.sbp)
+    for position, (rank, at) in enumerate(a.coordinates()):
         if rank not in b:
             continue
-        to = at if same_mesh else b.coordinate(rank)
-        common = intersect(block(shape, a.shape, source.sbp, at), block(shape, b.shape, target.sbp, to))
-        if common is None:
-            continue
+        common = _common_size(held[position], needed[position if same_mesh else b.index(rank)])
         if simple:
-            total += box_size(common)
+            total += common
+        if simple or not common:
             continue
+        to = at if same_mesh else b.coordinate(rank)
         cell = (tuple([at[axis] for axis in group]), tuple([to[axis] for axis in into]))
-        sizes[cell] = box_size(common)
+        sizes[cell] = common
         if by_rank:
             term = tuple([to[axis] for axis in fresh])
             counts = holders.setdefault(cell, {})
@@ -88,6 +89,23 @@ def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozens
     if simple:
         return total
     return sum(size * (max(holders[cell].values()) if by_rank else 1) for cell, size in sizes.items())
+
+
+@lru_cache(maxsize=4096)
+def _blocks(shape: Shape, mesh: Shape, sbp: NdSbp) -> tuple[Box, ...]:
+    """The box of every rank of a mesh, in row-major order."""
+    return tuple(block(shape, mesh, sbp, at) for at in product(*map(range, mesh)))
+
+
+def _common_size(a: Box, b: Box) -> int:
+    """The number of elements common to `a` and `b`."""
+    size = 1
+    for (start, stop), (first, last) in zip(a, b, strict=True):
+        length = (stop if stop < last else last) - (start if start > first else first)
+        if length <= 0:
+            return 0
+        size *= length
+    return size
 
 
 def _grouping(layout: Layout, staying: frozenset[int]) -> list[int]:

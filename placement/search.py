@@ -134,16 +134,13 @@ class _State:
             if targets:
                 price = {number: sum(kind.price(number, target) for target in targets) for number in column.distinct}
                 total = list(map(add, total, map(price.__getitem__, column.numbers)))
-        return list(map(add, total, self._terms(values, choices))) if choices.has_terms else total
-
-    def _terms(self, values: list[int], choices: Choices) -> list[int]:
-        """What to add where a candidate reads as terms along an axis an input that has none there.
-
-        Turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where a
-        search that looks at one step at a time no longer sees the cause.
-        """
-        prohibitive = PROHIBITIVE * self.tables.byte
-        return [prohibitive * made for made in choices.makes_terms(tuple(self.layout[value] for value in values))]
+        if len(choices.terms) > 1:
+            # turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where
+            # a search that looks at one step at a time no longer sees the cause
+            made = choices.makes_terms([self.layout[value] for value in values])
+            ban = [PROHIBITIVE * self.tables.byte * is_made for is_made in made]
+            total = list(map(add, total, map(ban.__getitem__, choices.term_numbers)))
+        return total
 
     def choose(self, step: int, number: int) -> None:
         """Fix a candidate."""

@@ -19,12 +19,10 @@ from flowcore.placement.cost import received_bytes
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
 from flowcore.placement.problem import Item, Problem, Step
-from flowcore.placement.sbp import NdSbp, Partial
+from flowcore.placement.sbp import NdSbp
 
 PAID = -1
 """In a column: the value is read in a layout in which the candidate reads it at an earlier position, too."""
-
-Terms = tuple[tuple[int, int, Partial], ...]
 
 
 class Kind:
@@ -96,18 +94,17 @@ class Choices:
         self.inputs = tuple(order.index(value) for value in step.inputs)
         self.kinds = tuple(kinds[value] for value in order)
         self.results = tuple(kinds[value] for value in step.outputs)
-        self.terms: list[Terms] = [candidate.terms for candidate in candidates]
-        self.has_terms = any(self.terms)
+        self.terms = list(dict.fromkeys(candidate.terms for candidate in candidates))
+        order_of = {terms: position for position, terms in enumerate(self.terms)}
+        self.term_numbers = [order_of[candidate.terms] for candidate in candidates]
         self.chosen: dict[tuple[int, ...], int] = {}
 
-    def makes_terms(self, layouts: tuple[int, ...]) -> list[bool]:
-        """Per candidate, whether it reads as terms along an axis an input, laid out so, that has none there."""
+    def makes_terms(self, layouts: list[int]) -> list[bool]:
+        """Per entry of `terms`, whether along some axis it reads as terms an input that, laid out so, has none there."""
         held = [self.kinds[place].layouts[layouts[place]].sbp for place in self.inputs]
-        known: dict[Terms, bool] = {}
-        for terms in self.terms:
-            if terms not in known:
-                known[terms] = any(axis >= len(held[at]) or held[at][axis] != part for at, axis, part in terms)
-        return [known[terms] for terms in self.terms]
+        return [
+            any(axis >= len(held[at]) or held[at][axis] != part for at, axis, part in terms) for terms in self.terms
+        ]
 
 
 def _distinct(numbers: list[int]) -> tuple[int, ...]:
