@@ -100,7 +100,7 @@ class Choices:
         self.chosen: dict[tuple[int, ...], int] = {}
 
     def makes_terms(self, layouts: list[int]) -> list[bool]:
-        """Per entry of `terms`, whether along some axis it reads as terms an input that, laid out so, has none there."""
+        """Per entry of `terms`, whether along some axis it reads as terms an input that is laid out otherwise there."""
         held = [self.kinds[place].layouts[layouts[place]].sbp for place in self.inputs]
         return [
             any(axis >= len(held[at]) or held[at][axis] != part for at, axis, part in terms) for terms in self.terms
