@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from threading import RLock
+from weakref import WeakValueDictionary
 
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
@@ -24,6 +26,9 @@ LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
 LOCAL: tuple[Stage, ...] = (fold_transposes, compare_picks, fuse)
 
+_kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()
+_turn = RLock()
+
 
 def settled(graph: Graph, machine: Machine) -> Graph:
     """`graph` with what its operators run inside planned, for the layouts in which their inputs reach them."""
@@ -31,7 +36,18 @@ def settled(graph: Graph, machine: Machine) -> Graph:
 
 
 def physical(graph: Graph, machine: Machine) -> Graph:
-    """`graph` planned, boxed and cleaned: what all ranks together run on `machine`."""
+    """`graph` planned, boxed and cleaned: what all ranks together run on `machine`.
+
+    Of ranks that are threads of one process one does it, and as long as it keeps the result the others share it.
+    """
+    with _turn:
+        found = _kept.get((graph, machine))
+        if found is None:
+            found = _kept[graph, machine] = _physical(graph, machine)
+    return found
+
+
+def _physical(graph: Graph, machine: Machine) -> Graph:
     bodies, boxed = partial(settled, machine=machine), partial(box, machine=machine)
     stages: tuple[Stage, ...] = (*LOGICAL, bodies, plan, boxed, *PHYSICAL)
     for stage in stages:

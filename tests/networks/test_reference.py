@@ -243,7 +243,10 @@ CASES = {
     "graph convolution": Case(
         Graphs, graphs, (9, 5), (({"data": 2}, DATA, {}), ({"model": 2}, {"model": fc.S(1)}, {"first.weight": "S1"}))
     ),
-    "neural ode": Case(Flow, flow, (6, 3), (({"model": 2}, {}, COLUMNS), ({"data": 3}, DATA, {}))),
+    "neural ode": Case(
+        Flow, flow, (6, 3),
+        (({"model": 2}, {}, COLUMNS), ({"data": 3}, DATA, {}), ({"data": 2, "model": 2}, DATA, COLUMNS)),
+    ),
 }  # fmt: skip
 
 
