@@ -58,6 +58,9 @@ class Group:
             tuple((line + EPOCH, peer) for line, peer in zip(lines, ranks, strict=True) if peer != rank)
             for lines in self.lines
         )
+        self._mine = tuple(
+            (lines[self.index], others) for lines, others in zip(self.lines, self._others, strict=True)
+        )
         first = offset + 2 * self.size * LINE
         self.inboxes = tuple(
             tuple(first + (parity * self.size + index) * SMALL for index in range(self.size)) for parity in (0, 1)
@@ -81,12 +84,23 @@ class Group:
         words[at + RESULT], words[at + RESULT_SLOT], words[at + SCRATCH] = result, result_slot, scratch
         words[at + EPOCH] = self.meeting
 
-    def arrive(self, digest: int) -> None:
-        """Come to the next meeting with a digest alone."""
-        self.meeting += 1
-        at = self.lines[self.meeting & 1][self.index]
-        self.words[at + DIGEST] = digest
-        self.words[at + EPOCH] = self.meeting
+    def meet(self, digest: int) -> bool:
+        """Come to the next meeting with a digest alone; whether all came before a wait gets long, with the same."""
+        words = self.words
+        self.meeting = meeting = self.meeting + 1
+        at, others = self._mine[meeting & 1]
+        words[at + DIGEST] = digest
+        words[at + EPOCH] = meeting
+        for _ in range(self._spins):
+            for at, _ in others:
+                if words[at] != meeting:
+                    break
+            else:
+                for at, _ in others:  # noqa: SIM110  # a generator costs more than all the rest
+                    if words[at + DIGEST - EPOCH] != digest:
+                        return False
+                return True
+        return False
 
     def told(self, *which: int) -> list[int]:
         """What every rank wrote into these words of its line, word by word."""

@@ -186,8 +186,8 @@ class SharedTransport:
                 self._group(ranks)
             return
         self._log = log
-        group.arrive(digest)
-        self._agree(group, digest)
+        if not group.meet(digest):
+            self._agree(group, digest)
 
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""

@@ -23,6 +23,7 @@ from flowcore.pipeline import Program, build
 from flowcore.placement.layout import Layout, Shape, kept, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import B, NdSbp, Partial, SbpLike, normalize
+from flowcore.runtime import Carry
 from flowcore.tensor import Record, Tensor, TensorLike
 from flowcore.trace import common_placement, replica_move, result_values
 from flowcore.world import World, current, where
@@ -299,15 +300,14 @@ def to_global(
         return x if op is None else apply(op, x)
     key = x._value, placement, sbp, grad_sbp
     try:
-        program: Program | None = world.relayouts[key]
+        move: tuple[Value, Carry] | None = world.relayouts[key]
     except (KeyError, TypeError):  # an sbp may be a dict, which cannot be a key
         op = _relayout(x, placement, sbp, grad_sbp)
         program = None if op is None else _program(world, op, (x,), None)
+        move = None if program is None else (program.results[0], program.carrying(world))
         with suppress(TypeError):
-            world.relayouts.keep(key, program)
-    if program is None:
-        return x
-    return Tensor(program.results[0], program.run(world, [x.block])[0])
+            world.relayouts.keep(key, move)
+    return x if move is None else Tensor(move[0], move[1](x.block))
 
 
 def _relayout(x: Tensor, placement: Placement | None, sbp: SbpLike | None, grad_sbp: SbpLike | None) -> Relayout | None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from flowcore.assembly import Call, Instruction, Run, assemble, failed
 from flowcore.boxing_op import Boxing
+from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
-from flowcore.comm.transport import Meeting, Transport
+from flowcore.comm.transport import Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.local import Inside, Move, localize
@@ -26,6 +27,8 @@ from flowcore.passes.donate import Update, donate, roots
 from flowcore.world import World
 
 Stage = Callable[[Graph], Graph]
+Carry = Callable[[Array | None], Array | None]
+"""The block of the only input → the block of the only output; None where this rank holds none."""
 KEPT_BYTES = 2**24
 """The most bytes of values that are computed once because they depend on no input."""
 
@@ -57,7 +60,7 @@ class Program:
             if self.meets and chain is not None:
                 meeting = self.graph.ranks, chain.digest, chain.lines
                 if self.is_transfer:
-                    return [self.call(self.instructions[0])(world.transport, blocks[0], meeting)]
+                    return [execute(self.plan, world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
         with np.errstate(all="ignore"):
             if not self.arena.size:
@@ -65,6 +68,18 @@ class Program:
             with world.memory.lock:
                 self.arena.claim(world.memory)
                 return self.execute(world.transport, blocks)
+
+    def carrying(self, world: World) -> Carry:
+        """What runs it, where it has one input and one output; a mere change of layout meets and moves at once."""
+        ranks, digest = self.graph.ranks, self.graph.digest
+        if not self.meets or world.rank not in ranks or not self.is_transfer:
+            return lambda block: self.run(world, (block,))[0]
+        transport, chain, plan = world.transport, world.chain(ranks), self.plan
+        add, lines = chain.add, chain.lines
+        carry = getattr(transport, "carry", None)
+        if carry is None:
+            return lambda block: execute(plan, transport, block, (ranks, add(digest, self), lines))
+        return lambda block: carry(plan, block, (ranks, add(digest, self), lines))
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""
@@ -103,6 +118,13 @@ class Program:
             return False
         source, target = op.layouts
         return self.graph.ranks == tuple(sorted({*source.placement.ranks, *target.placement.ranks}))
+
+    @cached_property
+    def plan(self) -> BoxingPlan:
+        """The steps of its change of layout, where it is one."""
+        op = self.instructions[0].node.op
+        assert isinstance(op, Move)
+        return op.plan
 
     @cached_property
     def operators(self) -> str:
@@ -212,7 +234,7 @@ def _inside(op: Inside, stages: Sequence[Stage]) -> Call:
 def _transfer(move: Move) -> Call:
     plan = move.plan
 
-    def call(transport: Transport, block: Array | None = None, meeting: Meeting | None = None) -> Array | None:
-        return execute(plan, transport, block, meeting)
+    def call(transport: Transport, block: Array | None = None) -> Array | None:
+        return execute(plan, transport, block)
 
     return call

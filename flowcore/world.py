@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from flowcore.comm.calibrate import agree, cache_file, load
@@ -43,17 +44,24 @@ class Chain:
     def __init__(self) -> None:
         self.digest = 0
         self.count = 0
-        self.entries: deque[tuple[int, Any, str, int]] = deque(maxlen=LOG_LENGTH)
+        self.entries: deque[tuple[int, Any, CodeType, int]] = deque(maxlen=LOG_LENGTH)
 
-    def add(self, digest: int, what: Any, file: str, line: int) -> None:
-        """Record an operation by its digest, anything that prints as its text, and the user's line."""
-        self.digest = hash((self.digest, digest)) & MASK
-        self.entries.append((self.count, what, file, line))
+    def add(self, digest: int, what: Any) -> int:
+        """Record an operation of the user's line by its digest and anything that prints as its text; the new hash."""
+        frame = sys._getframe(1)
+        while _INSIDE[frame.f_code.co_filename] and frame.f_back is not None:
+            frame = frame.f_back
+        self.entries.append((self.count, what, frame.f_code, frame.f_lasti))
         self.count += 1
+        self.digest = made = hash((self.digest, digest)) & MASK
+        return made
 
     def lines(self) -> list[str]:
         """The last operations, oldest first."""
-        return [f"{position} {what} {file}:{line}" for position, what, file, line in self.entries]
+        return [
+            f"{position} {what} {code.co_filename}:{_line(code, instruction)}"
+            for position, what, code, instruction in self.entries
+        ]
 
 
 class Recent(dict[Any, Any]):
@@ -105,7 +113,7 @@ class World:
         if len(ranks) < 2 or self.rank not in ranks:
             return None
         chain = self.chain(ranks)
-        chain.add(digest, what, *user_line())
+        chain.add(digest, what)
         return chain
 
     def agree(self, ranks: tuple[int, ...], what: str) -> None:
@@ -212,15 +220,33 @@ def world_size() -> int:
 
 
 _PACKAGE = __file__.rpartition("/")[0]
-_INSIDE = (_PACKAGE + "/", _PACKAGE.rpartition("/")[0] + "/comm/", "<frozen", "<string")
+
+
+class _Inside(dict[str, bool]):
+    """Whether a file belongs to flowcore, kept by its name."""
+
+    BEGINNINGS = (_PACKAGE + "/", _PACKAGE.rpartition("/")[0] + "/comm/", "<frozen", "<string")
+
+    def __missing__(self, file: str) -> bool:
+        found = self[file] = file.startswith(self.BEGINNINGS)
+        return found
+
+
+_INSIDE = _Inside()
 
 
 def user_line() -> tuple[str, int]:
     """File and line of the innermost caller outside flowcore."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+    while frame.f_back is not None and _INSIDE[frame.f_code.co_filename]:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, given by its offset as in `frame.f_lasti`."""
+    lines = (line for start, stop, line in code.co_lines() if start <= instruction < stop)
+    return next(lines, None) or code.co_firstlineno
 
 
 def where() -> str:
