@@ -100,7 +100,7 @@ class Flat:
             terms = tasks[0][1]
             out: Array = self.quietly(self.simple, terms[0], terms[1])
             for term in terms[2:]:
-                self.quietly(self.simple, out, term, out)
+                self.quietly(self.simple, out, term, out=out)
         else:
             out = np.empty(self.shape, self.dtype)
             for index, op in self.route.fills:
