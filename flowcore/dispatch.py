@@ -16,8 +16,8 @@ import numpy as np
 
 from flowcore.boxing_op import Relayout
 from flowcore.dtypes import DType, as_dtype, scalar_dtype
-from flowcore.errors import CopyError, DTypeError, PlacementError, ShapeError, TraceError
-from flowcore.graph import Builder, Graph, Value
+from flowcore.errors import CopyError, DTypeError, FlowcoreError, PlacementError, ShapeError, TraceError
+from flowcore.graph import Builder, Graph, Value, digest_of
 from flowcore.op import FUNCTIONS, OPS, Array, Op, Type, function
 from flowcore.pipeline import Program, build
 from flowcore.placement.layout import Layout, Shape, kept, sbp_text
@@ -214,7 +214,8 @@ def asarray(
     if layout.placement.size > 1:
         # ranks must have been given the same array: their chains differ if not, and they stop when they next meet
         ranks = tuple(sorted(layout.placement.ranks))
-        world.record(ranks, _checksum(array), f"asarray of {value.type} with checksum {_checksum(array):#x}")
+        what = f"asarray of {value.type} {sbp_text(layout.sbp)} with checksum {_checksum(array):#x}"
+        world.record(ranks, digest_of(what), what)
     block = _block_of(array, layout, world.rank, copy is not False)
     return Tensor(value, block) if world.trace is None else world.trace.lift(Tensor(value, block))
 
@@ -238,7 +239,7 @@ def to_numpy(x: Any, dtype: Any) -> Array:
     """`x` as a numpy array of a supported dtype (of `dtype` unless None)."""
     wanted = None if dtype is None else as_dtype(dtype)
     if hasattr(x, "__array__") or _is_buffer(x):
-        array = np.asarray(x)
+        array = _from_array(x)
     else:
         array = _from_scalars(x, wanted)
         if wanted is None and array.dtype.kind in "fc":
@@ -249,6 +250,16 @@ def to_numpy(x: Any, dtype: Any) -> Array:
         raise DTypeError(f"an array of {array.dtype} as {wanted} would lose the imaginary part: take the real part")
     with np.errstate(all="ignore"):
         return array.astype(as_dtype(array.dtype) if wanted is None else wanted, copy=False)
+
+
+def _from_array(x: Any) -> Array:
+    """What another library makes of its array `x` for numpy."""
+    try:
+        return np.asarray(x)
+    except FlowcoreError:
+        raise
+    except Exception as error:  # another library raises what it likes
+        raise DTypeError(f"{type(x).__name__} gives no array to numpy: {error}") from error
 
 
 def _from_scalars(x: Any, dtype: DType | None) -> Array:

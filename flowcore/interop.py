@@ -20,14 +20,15 @@ from flowcore.placement.layout import Layout, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import SbpLike
 from flowcore.tensor import Tensor
+from flowcore.tree import replaced
 from flowcore.world import current
 
 __all__ = ["from_dlpack"]
 
 CPU = (1, 0)
+"""DLPack's name for main memory."""
 READ_ONLY = (1, 0)
 """The version of DLPack that knows memory that is only to be read."""
-"""DLPack's name for main memory."""
 T = TypeVar("T", bound=Tensor)
 
 
@@ -49,7 +50,10 @@ def from_dlpack(
         return asarray(x, placement=place, sbp=sbp, copy=copy)
     if not hasattr(x, "__dlpack__"):
         raise CopyError(f"from_dlpack of {type(x).__name__}: it has no __dlpack__; use asarray")
-    array = np.from_dlpack(x)
+    try:
+        array = np.from_dlpack(x)
+    except Exception as error:  # another library raises what it likes
+        raise CopyError(f"from_dlpack of {type(x).__name__}: {error}") from error
     return asarray(array, placement=place, sbp=sbp, copy=bool(copy))
 
 
@@ -77,6 +81,12 @@ def whole(x: Tensor) -> Array:
     view = _shared(x)
     view.flags.writeable = False
     return view
+
+
+@function
+def exported(tree: Any) -> Any:
+    """`tree` with arrays for the tensors in it, read-only, because a tensor is a value."""
+    return replaced(tree, (Tensor,), whole)
 
 
 def _shared(x: Tensor) -> Array:

@@ -92,5 +92,7 @@ class Operators:
     __eq__, __ne__ = binary("equal"), binary("not_equal")  # type: ignore[assignment]  # elementwise, as in the array API
     __hash__ = object.__hash__
 
+    real, imag = property(unary("real")), property(unary("imag"))
+
 
 OPERANDS = (Operators, bool, int, float, complex, np.ndarray, np.generic, list, tuple)

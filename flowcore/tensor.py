@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TensorLike = Any
 """A Tensor, a numpy array or a Python scalar; what else `fc.asarray` takes."""
+KNOWN_WITHOUT_VALUES = {np.shape: "shape", np.ndim: "ndim", np.size: "size"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +263,13 @@ class Tensor(Operators):
         if dtype is not None and np.dtype(dtype) != whole.dtype:
             raise CopyError(f"an array of {dtype} is a copy of a tensor of {self.dtype}: leave out copy=False")
         return whole
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        """numpy's functions are those of the arrays; what needs no values moves none."""
+        if function in KNOWN_WITHOUT_VALUES and len(arguments) == 1 and not options:
+            return getattr(arguments[0], KNOWN_WITHOUT_VALUES[function])
+        arguments, options = FUNCTIONS["exported"]((arguments, options))
+        return function(*arguments, **options)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
         if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):

@@ -107,6 +107,42 @@ def test_asarray_copies_unless_it_may_not() -> None:
     assert np.shares_memory(np.asarray(own, copy=False), own.block)
 
 
+def test_functions_of_numpy_give_arrays() -> None:
+    def body() -> Any:
+        x = fc.asarray(X, sbp=fc.S(1))
+        known = fc.compile(lambda x: x * np.ndim(x))(x).numpy()
+        return np.sum(x, axis=0), np.concatenate([x, X]), np.exp(x), np.shape(x), known
+
+    for total, both, power, shape, known in two(body):
+        np.testing.assert_array_equal(total, X.sum(axis=0))
+        np.testing.assert_array_equal(both, np.concatenate([X, X]))
+        np.testing.assert_array_equal(power, np.exp(X))
+        assert shape == X.shape
+        np.testing.assert_array_equal(known, 2 * X)
+    x = fc.asarray(X)
+    np.testing.assert_array_equal((x + 1j * x).imag.numpy(), X)
+    with pytest.raises(ValueError, match="read-only"):
+        np.copyto(x, 0)
+
+
+class Stubborn:
+    """An array of a library that does not give its values away."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise RuntimeError("detach it first")
+
+    __dlpack__ = __array__
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+def test_what_another_library_refuses_is_a_typed_error() -> None:
+    for take in (fc.asarray, fc.from_dlpack, fc.exp):
+        with pytest.raises(fc.FlowcoreError):
+            take(Stubborn())
+
+
 def test_asarray_takes_buffers_and_nested_tensors() -> None:
     assert fc.asarray(array.array("d", [1.0, 2.0])).dtype == "float64"
     assert fc.asarray(memoryview(b"ab")).numpy().tolist() == [97, 98]

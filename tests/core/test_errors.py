@@ -172,3 +172,11 @@ def test_a_class_that_does_not_exist_is_named_on_the_rank_that_holds_it_and_ends
 def test_one_hot_of_an_index_that_does_not_exist_names_it() -> None:
     with pytest.raises(fc.ShapeError, match=r"index 5 is outside 0\.\.4"):
         fc.one_hot(fc.asarray([0, 5]), 5)
+
+
+def test_layouts_that_differ_between_ranks_are_told() -> None:
+    def body() -> None:
+        fc.asarray(np.ones((4, 2)), sbp=fc.S(fc.rank())).sum().item()
+
+    with pytest.raises(fc.DivergenceError, match=r"rank 0 says .* S0 .* rank 1 says .* S1 "):
+        fc.launch.run(body, ranks=2, transport="threads")
