@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,12 @@ from flowcore.comm.slices import Grid, Integers, Parts, as_boxes, cells
 from flowcore.comm.staging import in_rounds, temporary
 from flowcore.comm.steps import RankStep, Step
 from flowcore.placement.cost import received_bytes, staying_axes
+from flowcore.placement.errors import PlacementError
 from flowcore.placement.layout import Box, Layout, Shape, box_size, kept
 from flowcore.placement.sbp import Partial
+
+MOST = 1 << 53
+"""Bytes, over all ranks, that plans count without rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ def plan_boxing(shape: Shape, dtype: Any, source: Layout, target: Layout, hosts:
     """The plan that turns a tensor laid out as `source` into `target` in one go; cached.
 
     `hosts`: the host of every rank, where there are several: a rank then takes what replicas hold from its own host.
-    PlacementError where a layout splits a dimension the tensor lacks, or partial in a way `dtype` has no algebra for.
+    PlacementError where a layout splits a dimension the tensor lacks, or partial in a way `dtype` has no algebra for,
+    or the tensor is larger than can be counted.
     """
     size = source.placement.size * target.placement.size
     return (_plan if size <= 4096 else _large_plan)(tuple(shape), np.dtype(dtype), source, target, hosts)
@@ -132,6 +138,10 @@ def _make(
     check_partial(source, dtype)
     check_partial(target, dtype)
     ranks = sorted({*source.placement.ranks, *target.placement.ranks})
+    if prod(shape) * (source.placement.size + target.placement.size) * dtype.itemsize > MOST:
+        raise PlacementError(
+            f"a tensor of shape {shape} on {len(ranks)} ranks: a plan counts up to {MOST} bytes; cut the tensor smaller"
+        )
     world = ranks[-1] + 1
     staying = staying_axes(source, target)
     levels = levels_of(source, staying)

@@ -84,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlowcoreError as error:
         print(f"flowcore: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who read the output, as `head` does, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import parse_placement
 from flowcore.world import current
 
+MOST_RANKS = 1 << 12
+"""Ranks of a mesh that is explained: messages are listed pair by pair."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the grammar of `flowcore boxing` to the subparsers `commands`."""
@@ -35,6 +38,8 @@ def add_parser(commands: Any) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Print the explanation; returns 0."""
+    if options.limit < 0:
+        raise LaunchError(f"--limit {options.limit}: show 0 messages or more")
     here = read_mesh(options.mesh)
     there = here if options.to_mesh is None else read_mesh(options.to_mesh)
     machine = current().machine
@@ -57,6 +62,8 @@ def read_mesh(text: str) -> fc.Placement:
         raise LaunchError(f"mesh {text!r} is not a list of axes: write it as data=2,model=4") from None
     if min(shape) < 1:
         raise LaunchError(f"mesh {text!r} has an axis without ranks: give every axis a length of 1 or more")
+    if prod(shape) > MOST_RANKS:
+        raise LaunchError(f"mesh {text!r} has {prod(shape)} ranks: explain one of at most {MOST_RANKS}")
     return fc.Placement(np.arange(prod(shape)).reshape(shape), tuple(name.strip() for name in names))
 
 

@@ -40,6 +40,9 @@ def test_another_mesh_and_hosts_are_taken_into_account(flowcore: Command, tmp_pa
         (("--from", "B", "--to", "B", "--mesh", "data=0"), "an axis without ranks"),
         (("--from", "B", "--to", "B", "--to-mesh", "[0 1|"), "cannot read placement"),
         (("--from", "B", "--to", "B", "--ranks-per-host", "0"), "a host has at least 1 rank"),
+        (("--from", "B", "--to", "B", "--limit=-3"), "show 0 messages or more"),
+        (("--from", "B", "--to", "B", "--mesh", "data=9999999,model=9999999"), "explain one of at most"),
+        (("--from", "S0,B", "--to", "B", "--shape", "99999999999,99999999999"), "cut the tensor smaller"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(words: tuple[str, ...], complaint: str, flowcore: Command) -> None:

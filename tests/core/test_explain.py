@@ -61,3 +61,21 @@ def test_what_moves_nothing_says_so() -> None:
 def test_what_has_no_meaning_is_refused(shape: tuple[int, ...], dtype: str, sbp: str, error: type) -> None:
     with pytest.raises(error):
         fc.explain_boxing(shape, dtype, fc.Layout(MESH, sbp), fc.Layout(MESH, "B"))
+
+
+@pytest.mark.parametrize("shape", [(-4,), (2.5,), "ab", None], ids=str)
+def test_what_is_no_shape_is_refused(shape: object) -> None:
+    with pytest.raises(fc.ShapeError, match="is not a list of lengths"):
+        fc.explain_boxing(shape, "float32", fc.Layout(MESH, "S0,B"), fc.Layout(MESH, "B"))  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_what_is_no_layout_is_refused() -> None:
+    with pytest.raises(fc.PlacementError, match="'S0,B' is not a layout"):
+        fc.explain_boxing((4,), "float32", "S0,B", fc.Layout(MESH, "B"))  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_tensor_whose_bytes_cannot_be_counted_is_refused() -> None:
+    ends = fc.Layout(MESH, "S0,B"), fc.Layout(MESH, "B")
+    assert fc.explain_boxing((1 << 30, 1 << 17), "float32", *ends).bytes_moved == 8 * (1 << 49) // 2
+    with pytest.raises(fc.PlacementError, match="cut the tensor smaller"):
+        fc.explain_boxing((1 << 40, 1 << 40), "float32", *ends)
