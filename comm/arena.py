@@ -22,7 +22,7 @@ from flowcore.comm.segment import HUGE, Segment
 
 Array = np.ndarray[Any, Any]
 LINE = 64
-CONTROL = 64 << 20
+CONTROL = 256 << 20
 """Bytes at the start of a region for counters and flags."""
 CHUNK = 4 << 20
 TRIES = 8

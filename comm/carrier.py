@@ -17,9 +17,9 @@ import numpy as np
 from flowcore.comm.arena import Arena, Lease, NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.group import FULL, NOTHING, RESULT, RESULT_SLOT, SCRATCH, SOURCE, SOURCE_SLOT, Group
-from flowcore.comm.kernels import reduce_fused
+from flowcore.comm.kernels import gains, reduce_fused
 from flowcore.comm.reduction import UFUNCS, identity
-from flowcore.comm.route import Read, Route
+from flowcore.comm.route import Place, Read, Route
 from flowcore.comm.segment import Segment
 from flowcore.comm.transport import Array
 from flowcore.placement.layout import Shape
@@ -28,8 +28,9 @@ VIEWS = 64
 """Sets of slots whose views a way keeps."""
 Agree = Callable[[Group, int], None]
 """Waits for a group, and raises where digests differ."""
-Work = list[tuple[Array, list[Array], list[tuple[int, Any]]]]
-"""Of each task: what it writes, what it reads, and (position, index) of what it reads from the private source."""
+Work = list[tuple[Array, list[Array], list[tuple[int, Any]], bool]]
+"""Of each task: what it writes, what it reads, (position, index) of what it reads from the private source, and whether
+one ufunc of two terms does it."""
 
 
 class Carrier:
@@ -80,8 +81,7 @@ class Flat:
             )
         is_whole = len(route.flat) == 1 and not route.fills and route.flat[0].shape == self.shape != ()
         has_terms = is_whole and len(route.flat[0].terms) > 1 and len(plan.levels) == 1
-        with np.errstate(all="ignore"):
-            self.quietly = copy_context().run  # numpy keeps its error state in the context; this is a third of the cost
+        self.quietly = _quietly()
         self.simple = UFUNCS[plan.levels[0][1]] if has_terms else None
 
     def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
@@ -119,6 +119,11 @@ class Slots:
         self.place = route.places[group.index]
         self.views: dict[tuple[int, ...], list[Work]] = {}
         self.is_leader = self.place is not None and self.place.leader == group.index and self.place.size > 0
+        self.is_needed = any(place is not None and place.size for place in route.places)
+        # the lease that the leader takes when it makes the slot is then that of its target block
+        self.reuses = self.is_leader and not route.scratch and _size(self.place, plan.dtype) == self.place.size  # type: ignore[union-attr]  # a leader has one
+        self.ufunc = UFUNCS[plan.levels[0][1]] if len(plan.levels) == 1 else None
+        self.quietly = _quietly()
 
     def carry(self, block: Array | None, digest: int, agree: Agree) -> Array | None:
         """The target block, read-only; NoRoom on every rank of the group, with nothing moved, where one has no memory.
@@ -153,15 +158,11 @@ class Slots:
             told, slots = self._late(told, held)
         out = None
         if place is not None:
-            out = self._block(told[count + place.leader] + place.start, slots[place.leader], place.shape)
+            start, made = told[count + place.leader] + place.start, held[-1] if self.reuses and result >= 0 else None
+            out = self._block(start, slots[place.leader], place.shape, made)
         self._work(tuple(told), block, out)
         group.finish()
         return out
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is a target block that is not empty, on any rank of the host."""
-        return any(place is not None and place.size for place in self.route.places)
 
     def _late(self, told: list[int], held: list[Lease]) -> tuple[list[int], list[int]]:
         """A second meeting, for the leader expected that the slot would be adopted, and makes it only now."""
@@ -227,13 +228,14 @@ class Slots:
                 return NOTHING, NOTHING
         return found or (NOTHING, NOTHING)
 
-    def _block(self, offset: int, counters: int, shape: Shape) -> Array:
+    def _block(self, offset: int, counters: int, shape: Shape, lease: Lease | None = None) -> Array:
         dtype = self.plan.dtype
-        size = prod(shape) * dtype.itemsize
-        if not size:
-            return np.empty(shape, dtype)
-        lease = self.arena.lease(counters, offset, size)
-        lease.shown[self.group] = self.group.meeting
+        if lease is None:
+            size = prod(shape) * dtype.itemsize
+            if not size:
+                return np.empty(shape, dtype)
+            lease = self.arena.lease(counters, offset, size)
+            lease.shown[self.group] = self.group.meeting
         out: Array = np.ndarray(shape, dtype, lease)  # type: ignore[arg-type]  # the stubs miss that ctypes give buffers
         out.setflags(write=False)
         return out
@@ -248,18 +250,23 @@ class Slots:
                 self.views.clear()
             phases = self.views[key] = self._prepared(told)
         if self.route.fills:
-            into = self._target(told, group.index)
+            target = self._target(told, group.index)
             for index, op in self.route.fills:
-                into[index] = identity(op, self.plan.dtype)
-        levels = self.plan.levels
+                target[index] = identity(op, self.plan.dtype)
+        levels, ufunc, quietly = self.plan.levels, self.ufunc, self.quietly
         for number, tasks in enumerate(phases):
             if number:
                 group.step()
                 group.wait()
-            for into, terms, private in tasks:
+            for into, terms, private, is_simple in tasks:
                 for position, index in private:
                     terms[position] = block[index]  # type: ignore[index]  # who reads its own block has one
-                reduce_fused(terms, levels, into)
+                if len(terms) == 1:
+                    into[...] = terms[0]
+                elif is_simple and ufunc is not None:
+                    quietly(ufunc, terms[0], terms[1], out=into)
+                else:
+                    reduce_fused(terms, levels, into)
                 for position, _ in private:
                     terms[position] = into
         if self.route.ends_with_meeting:
@@ -279,9 +286,12 @@ class Slots:
                     into = self.carrier.view(scratch + task.start, task.shape, self.plan.dtype)
                 private = [(at, read.index) for at, read in enumerate(task.terms) if read.member < 0]
                 terms = [into if read.member < 0 else self._read(told, read) for read in task.terms]
-                work.append((into, terms, private))
+                work.append((into, terms, private, self._is_simple(len(terms), into.nbytes)))
             phases.append(work)
         return phases
+
+    def _is_simple(self, terms: int, size: int) -> bool:
+        return terms == 2 and self.ufunc is not None and not gains(terms, size)
 
     def _target(self, told: tuple[int, ...], member: int) -> Array:
         """The target block of `member`, to write or to read."""
@@ -308,6 +318,16 @@ def lease_of(block: Array) -> Lease | None:
     if type(base) is np.ndarray:
         base = base.base
     return base if isinstance(base, Lease) else None
+
+
+def _size(place: Place | None, dtype: np.dtype[Any]) -> int:
+    return 0 if place is None else prod(place.shape) * dtype.itemsize
+
+
+def _quietly() -> Callable[..., Any]:
+    """Calls a function without warnings of numpy, in a third of the time of `np.errstate`: that lies in the context."""
+    with np.errstate(all="ignore"):
+        return copy_context().run
 
 
 def _part(views: list[Array | None], read: Read, own: int) -> Array:

@@ -23,13 +23,18 @@ YIELDS = 1000
 """How often a wait lets other processes run before it naps."""
 NOTHING, FULL = -1, -2
 """In place of an offset: there is no such block; there was no room for it."""
-SMALL = 4096
-"""Bytes of a block that fits the *inbox* which every rank of a group has at either parity."""
+LEAST, MOST = 4096, 32 << 10
+"""Bytes of an inbox, in a large group and in the smallest."""
+
+
+def inbox_bytes(size: int) -> int:
+    """Bytes of the *inbox* that every rank of a group of `size` ranks has at either parity."""
+    return max(LEAST, 2 * MOST // size // LINE * LINE)
 
 
 def lines_of(size: int) -> int:
     """Cache lines that a group of `size` ranks needs: its lines, and its inboxes."""
-    return 2 * size * (1 + SMALL // LINE)
+    return 2 * size * (1 + inbox_bytes(size) // LINE)
 
 
 class Group:
@@ -58,12 +63,11 @@ class Group:
             tuple((line + EPOCH, peer) for line, peer in zip(lines, ranks, strict=True) if peer != rank)
             for lines in self.lines
         )
-        self._mine = tuple(
-            (lines[self.index], others) for lines, others in zip(self.lines, self._others, strict=True)
-        )
+        self._mine = tuple((lines[self.index], others) for lines, others in zip(self.lines, self._others, strict=True))
         first = offset + 2 * self.size * LINE
+        length = inbox_bytes(self.size)
         self.inboxes = tuple(
-            tuple(first + (parity * self.size + index) * SMALL for index in range(self.size)) for parity in (0, 1)
+            tuple(first + (parity * self.size + index) * length for index in range(self.size)) for parity in (0, 1)
         )
         self._done = tuple(line + DONE for line in self.lines[0])
 

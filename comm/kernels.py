@@ -1,7 +1,8 @@
 """Terms reduced into an array in one pass over memory, with equal results whatever does it.
 
-Sums of floats are compiled where numba is installed (`compiled`), which is loaded when a reduction gains by it: numpy
-adds two terms as fast. Everything else is done by numpy, piece by piece, so that partial sums stay in the cache.
+Sums of floats are compiled where numba is installed (`compiled`), which is loaded after some reductions that gain by
+it: numpy adds two terms as fast unless the result is larger than a cache. Everything else is done by numpy, piece by
+piece, so that partial sums stay in the cache.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,11 @@ from flowcore.comm.reduction import Levels, reduce_terms
 Array = np.ndarray[Any, Any]
 PIECE = 128 << 10
 """Bytes of the result that are reduced at a time."""
-LARGE = 64 << 10
-"""Bytes of a result of three terms or more for which numba is loaded."""
+LARGE, STREAM = 64 << 10, 16 << 20
+"""Bytes of a result from which numba gains: of three terms or more, and of two."""
+PATIENCE = 8
+"""Reductions that numpy does before numba is loaded for those that follow."""
+_large = count()
 
 
 def reduce_fused(terms: Sequence[Array], levels: Levels, out: Array) -> None:
@@ -27,8 +32,8 @@ def reduce_fused(terms: Sequence[Array], levels: Levels, out: Array) -> None:
     if len(terms) == 1:
         np.copyto(out, terms[0])
         return
-    if len(terms) > 2 and out.nbytes >= LARGE and out.dtype.char in "fd" and len(levels) == 1 and levels[0][1] == "sum":
-        add = _compiled_sum()
+    if gains(len(terms), out.nbytes) and out.dtype.char in "fd" and len(levels) == 1 and levels[0][1] == "sum":
+        add = _compiled_sum() if next(_large) >= PATIENCE else None
         if add is not None and add(terms, out):
             return
     if out.dtype.kind in "iub":
@@ -36,6 +41,11 @@ def reduce_fused(terms: Sequence[Array], levels: Levels, out: Array) -> None:
     else:
         with np.errstate(all="ignore"):
             _by_pieces(terms, levels, out)
+
+
+def gains(terms: int, size: int) -> bool:
+    """Whether a compiled sum of so many terms into `size` bytes is faster than numpy's."""
+    return size >= (LARGE if terms > 2 else STREAM)
 
 
 @cache

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flowcore.comm.boxing import BoxingPlan
-from flowcore.comm.group import SMALL
+from flowcore.comm.group import MOST, inbox_bytes
 from flowcore.comm.slices import as_boxes
 from flowcore.comm.steps import Step
 from flowcore.placement.layout import Box, Shape, box_shape, box_size
@@ -92,11 +92,11 @@ class Route:
     flat: tuple[Task, ...] | None
 
 
-def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = SMALL, moves: bool = True) -> Route | None:
+def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = MOST, moves: bool = True) -> Route | None:
     """The route of `rank`; None where bytes cross hosts or none cross ranks. All ranks of a host agree on which.
 
-    `small`: bytes of the largest block that takes the flat way. `moves` False: also where no bytes cross ranks, unless
-    the rank is alone on its host.
+    `small`: bytes of the largest block that takes the flat way, if it fits an inbox. `moves` False: also where no bytes
+    cross ranks, unless the rank is alone on its host.
     """
     where = np.array(hosts)
     if moves and not plan.messages:
@@ -112,8 +112,9 @@ class _Router:
     """The choices that all ranks of a host make alike for a plan."""
 
     def __init__(self, plan: BoxingPlan, rank: int, hosts: Hosts, small: int) -> None:
-        self.plan, self.rank, self.small = plan, rank, small
+        self.plan, self.rank = plan, rank
         self.ranks = tuple(r for r in plan.ranks if hosts[r] == hosts[rank])
+        self.small = min(small, inbox_bytes(len(self.ranks)))
         self.member = {r: position for position, r in enumerate(self.ranks)}
         self.target, self.source = plan.parts.target, plan.parts.source
         self.held = {r: plan.source.box(plan.shape, r) for r in self.ranks if r in plan.source.placement}
@@ -269,7 +270,8 @@ class _Router:
     def _flat(self) -> tuple[Task, ...] | None:
         """The tasks of the flat way; None where a block is too large for it."""
         plan, rank, parts = self.plan, self.rank, self.plan.parts
-        if max((box_size(box) for box in self.held.values()), default=0) * plan.dtype.itemsize > self.small:
+        boxes = [*self.held.values(), *self.needed.values()]  # memory of its own for a large result costs page faults
+        if max(map(box_size, boxes), default=0) * plan.dtype.itemsize > self.small:
             return None
         if rank not in self.needed:
             return ()

@@ -23,7 +23,7 @@ from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier, Flat, Slots
 from flowcore.comm.errors import CommError
 from flowcore.comm.execute import exchanged
-from flowcore.comm.group import SMALL, Group, lines_of
+from flowcore.comm.group import MOST, Group, lines_of
 from flowcore.comm.mpi import BARRIER, MpiTransport
 from flowcore.comm.route import route_of
 from flowcore.comm.segment import Segment
@@ -36,7 +36,7 @@ POLLS = 64
 WAYS = 8192
 
 
-def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = SMALL) -> Transport:
+def join(inner: MpiTransport, hosts: Sequence[int] | None = None, small: int = MOST) -> Transport:
     """A transport that uses shared memory within each host; `inner` itself where no two ranks can. Collective.
 
     `hosts`: pretended hosts, one number for each rank: ranks of different numbers do not share memory. `small`: see

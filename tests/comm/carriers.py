@@ -10,7 +10,7 @@ from typing import Any
 from flowcore.comm.arena import NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier
-from flowcore.comm.group import SMALL, Group, lines_of
+from flowcore.comm.group import MOST, Group, lines_of
 from flowcore.comm.route import route_of
 from flowcore.comm.segment import Segment
 from flowcore.comm.walk import simulate
@@ -36,7 +36,7 @@ class Host:
         return found
 
     def run(
-        self, plan: BoxingPlan, blocks: dict[int, Array], small: int = SMALL, moves: bool = True
+        self, plan: BoxingPlan, blocks: dict[int, Array], small: int = MOST, moves: bool = True
     ) -> dict[int, Array]:
         """The target blocks; what needs no memory of others is simulated."""
         routes = {rank: route_of(plan, rank, [0] * self.ranks, small, moves) for rank in plan.ranks}
