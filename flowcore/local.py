@@ -7,6 +7,7 @@ A change of layout is a `Move`, which the transport runs; its operand or its res
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar
 
 from flowcore.boxing_op import Boxing
@@ -15,6 +16,7 @@ from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import Op, Type, local_block
 from flowcore.placement.layout import Layout, Shape, box_shape
 from flowcore.placement.mesh import Placement
+from flowcore.placement.sbp import NdSbp
 from flowcore.region import Region
 
 
@@ -62,16 +64,23 @@ class Inside(Op):
         return f"{self.name}{{{self.region.name}}}"
 
 
+@cache
+def _alone(rank: int) -> tuple[Placement, NdSbp]:
+    """Where the blocks of `rank` lie."""
+    placement = Placement([rank])
+    return placement, Layout(placement, "B").sbp
+
+
 def localize(graph: Graph, rank: int) -> Graph:
     """The graph of the blocks of `rank`; its inputs and outputs are those that the rank holds."""
-    alone = Placement([rank])
+    alone = _alone(rank)
     builder = Builder()
     place: dict[int, int] = {}
 
     def held(number: int) -> Value:
         value = graph.values[number]
         shape = box_shape(value.layout.box(value.type.shape, rank))
-        return Value(Type(shape, value.type.dtype), alone, Layout(alone, "B").sbp)
+        return Value(Type(shape, value.type.dtype), *alone)
 
     for number in graph.inputs:
         if rank in graph.values[number].placement:

@@ -12,11 +12,11 @@ from flowcore.graph import Graph, renumber
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
 from flowcore.passes.fuse import fuse
-from flowcore.passes.inline import inline
+from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
 from flowcore.placement.machine import Machine
-from flowcore.plan import plan
+from flowcore.plan import plan, replicated, stays_replicated
 from flowcore.region import settle
 from flowcore.runtime import Program, lower
 from flowcore.verify import verify
@@ -57,7 +57,15 @@ def _physical(graph: Graph, machine: Machine) -> Graph:
 
 def build(graph: Graph, rank: int, machine: Machine) -> Program:
     """What `rank` runs for `graph`, operator by operator."""
-    return lower(physical(graph, machine), rank)
+    return lower(replicated(graph) if _is_planned(graph) else physical(graph, machine), rank)
+
+
+def _is_planned(graph: Graph) -> bool:
+    """Whether the stages would only write into `graph` that all is replicated: one operator, no graph and no name."""
+    if len(graph.nodes) != 1:
+        return False
+    op = graph.nodes[0].op
+    return not (op.graphs or op.spans or op.name in NAMES or op.expansion is not None) and stays_replicated(graph)
 
 
 __all__ = ["LOCAL", "LOGICAL", "PHYSICAL", "Program", "build", "physical", "settled"]

@@ -24,7 +24,7 @@ from flowcore.placement.search import greedy
 def plan(graph: Graph) -> Graph:
     """`graph` with an SBP on every value and `reads` on every node, for few bytes moved."""
     if _is_alone(graph):
-        return _replicated(graph)
+        return replicated(graph)
     problem = as_problem(graph)
     chosen = greedy(problem)
     values, nodes = list(graph.values), []
@@ -43,7 +43,26 @@ def _is_alone(graph: Graph) -> bool:
     ) and all(node.reads is None and not isinstance(node.op, Relayout) for node in graph.nodes)
 
 
-def _replicated(graph: Graph) -> Graph:
+def stays_replicated(graph: Graph) -> bool:
+    """Whether everything is best replicated in a graph of one plain operator: then `replicated` is its plan.
+
+    All values that have a layout are replicas on one placement. To read one of them in another layout would cost a
+    change of layout, whose gain in work counts less; so only an operator that computes and divides what its inputs do
+    not have, as `broadcast_to`, might give anything else.
+    """
+    (node,), given = graph.nodes, {value.layout for value in graph.values if value.sbp is not None}
+    op, types = node.op, graph.types(node.inputs)
+    if isinstance(op, Relayout) or len(given) != 1 or not all(layout.is_broadcast for layout in given):
+        return False
+    if graph.values[0].placement.size == 1 or not types or not op.flops(*types):
+        return True
+    if type(op).rules is not Op.rules:
+        return False
+    equation = op.equation(*types)
+    return equation is not None and set("".join(equation.outputs)) <= set("".join(equation.inputs))
+
+
+def replicated(graph: Graph) -> Graph:
     """`graph` with every value replicated."""
     values = tuple(replace(value, sbp=(B,) * value.placement.ndim) for value in graph.values)
     nodes = (replace(node, reads=tuple(values[n].layout.sbp for n in node.inputs)) for node in graph.nodes)
