@@ -177,7 +177,7 @@ class Custom:
     backward: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        update_wrapper(self, self.f)
+        update_wrapper(self, self.f, updated=())  # the attributes of a function that is an object are its own
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> Custom:
         """forward(*arguments) → (result, saved); backward(saved, dy) → the gradient of each argument (None: none)."""

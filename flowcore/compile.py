@@ -74,7 +74,7 @@ class CompiledFunction(Generic[P, R]):
         self.function = function
         self.mode = plan
         self.__name__ = "function"
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())  # the attributes of a function that is an object are its own
 
     def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
         world = current()

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from math import prod
 
 from flowcore.fused import Fused
 from flowcore.graph import Graph, Node
 from flowcore.jit.source import Body, Value
 from flowcore.jit.store import is_available
+from flowcore.local import Inside, Move
 from flowcore.passes.dce import dce
 from flowcore.passes.recompute import Recomputer
 from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
@@ -66,16 +68,13 @@ class _Joiner:
 
     def _order(self) -> None:
         """What must run before and after every node."""
-        for place, node in enumerate(self.graph.nodes):
-            for number in node.inputs:
-                if number in self.producer:
-                    source = self.units[self.producer[number]]
-                    self.units[place].before |= source.before | source.members
-        for place in reversed(range(len(self.units))):
-            unit = self.units[place]
-            for number in self.graph.nodes[place].inputs:
-                if number in self.producer:
-                    self.units[self.producer[number]].after |= unit.after | unit.members
+        needs = _needs(self.graph.nodes)
+        for unit, places in zip(self.units, needs, strict=True):
+            for source in places:
+                unit.before |= self.units[source].before | self.units[source].members
+        for unit, places in zip(reversed(self.units), reversed(needs), strict=True):
+            for source in places:
+                self.units[source].after |= unit.after | unit.members
 
     def run(self) -> list[_Unit]:
         """All units, none twice, by their last node."""
@@ -200,13 +199,26 @@ def _fused(
     return Node(op, tuple(found.reads), tuple(outputs), members[0].where)
 
 
-def _sorted(nodes: Sequence[Node]) -> Iterable[Node]:
-    """`nodes` in an order in which inputs are defined first, else as they stand."""
+def _needs(nodes: Sequence[Node]) -> list[set[int]]:
+    """Per node the places of those that must run before: who makes its inputs, and before a transfer the one before.
+
+    What a rank joins depends on the lengths of its blocks, but all ranks must make their transfers in one order.
+    """
     producer = {number: place for place, node in enumerate(nodes) for number in node.outputs}
-    waits = [len({producer[n] for n in node.inputs if n in producer}) for node in nodes]
+    needs = [{producer[number] for number in node.inputs if number in producer} for node in nodes]
+    transfers = [place for place, node in enumerate(nodes) if isinstance(node.op, Move | Inside)]
+    for earlier, later in pairwise(transfers):
+        needs[later].add(earlier)
+    return needs
+
+
+def _sorted(nodes: Sequence[Node]) -> Iterable[Node]:
+    """`nodes` in an order in which each comes after what it needs, else as they stand."""
+    needs = _needs(nodes)
+    waits = [len(places) for places in needs]
     readers: dict[int, list[int]] = {}
-    for place, node in enumerate(nodes):
-        for source in {producer[n] for n in node.inputs if n in producer}:
+    for place, places in enumerate(needs):
+        for source in places:
             readers.setdefault(source, []).append(place)
     ready = [place for place, count in enumerate(waits) if count == 0]
     heapify(ready)

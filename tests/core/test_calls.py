@@ -176,3 +176,17 @@ def test_what_a_compiled_function_has_used_up_is_an_error() -> None:
 
     with pytest.raises(fc.GradError, match="call backward inside that function"):
         step().backward()
+
+
+def test_a_custom_gradient_of_a_function_with_one_is_its_own() -> None:
+    @fc.custom_vjp
+    def inner(x: Any) -> Any:
+        return 2 * x
+
+    inner.defvjp(lambda x: (2 * x, ()), lambda saved, dy: (5 * dy,))
+    outer = fc.custom_vjp(fc.vmap(inner))
+    with pytest.raises(fc.GradError, match="without its rule"):
+        outer(fc.ones(3))
+    outer.defvjp(lambda x: (inner(x), ()), lambda saved, dy: (7 * dy,))
+    assert fc.grad(lambda x: outer(x).sum())(fc.ones(3))[0].item() == 7
+    assert fc.grad(lambda x: inner(x).sum())(fc.ones(3))[0].item() == 5

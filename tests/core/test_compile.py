@@ -281,3 +281,12 @@ def test_reading_a_value_from_outside_while_tracing_is_a_trace_error(read: str) 
     scaled = fc.compile(lambda x: x * float(np.max(getattr(weight, read)())))
     with pytest.raises(fc.TraceError, match=read):
         scaled(fc.ones((1,)))
+
+
+@pytest.mark.parametrize("transform", [fc.grad, fc.vmap, fc.checkpoint], ids=["grad", "vmap", "checkpoint"])
+def test_what_is_made_of_a_compiled_function_is_itself_and_not_that_function(transform: Any) -> None:
+    def f(x: Any) -> Any:
+        return (x * x).sum()
+
+    x = fc.asarray(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(fc.compile(transform(fc.compile(f)))(x).numpy(), transform(f)(x).numpy())

@@ -236,3 +236,22 @@ def test_the_class_of_each_row_is_picked_as_by_its_number(dtype: str) -> None:
     np.testing.assert_allclose(gradient.numpy(), f(x, y)[1].numpy(), rtol=1e-4, atol=1e-7)
     with pytest.raises(fc.FlowcoreError, match="7"):
         fc.compile(f)(x, y + 1)
+
+
+@pytest.mark.parametrize("least", [1, 10**9])
+def test_ranks_make_their_transfers_in_one_order_whatever_each_joins(
+    least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five rows on three ranks: what the last one joins, with one row, is not what the others join."""
+    monkeypatch.setattr(COMPILER, "LOCAL", (fold_transposes, compare_picks, partial(fuse, least=least)))
+    logits, classes = np.random.default_rng(0).normal(size=(5, 7)), np.array([0, 6, 3, 1, 1])
+
+    def body() -> list[list[Any]]:
+        with fc.use(fc.Placement.grid(a=1, b=3)):
+            x, target = fc.asarray(logits, sbp="S0,S1"), fc.asarray(classes, sbp="B,S0")
+        step = fc.value_and_grad(fc.nn.cross_entropy)
+        return [[y.numpy() for y in f(x, target)] for f in (fc.compile(step), step)]
+
+    for found, expected in fc.launch.run(body, ranks=3, transport="threads"):
+        for y, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(y, wanted, rtol=1e-12)
