@@ -1,10 +1,11 @@
 """How long planning takes: training steps of small networks on meshes of one and two axes, in a world without data.
 
-    python benchmarks/plan_speed.py [--only NAME] [--mesh 2x2] [--stages]
+    python benchmarks/plan_speed.py [--only NAME] [--mesh 2x2]
 
 Per step: its operators, the candidates the planner chose from and the changes of layout it priced, over all searches
-(also those for the bodies of loops); CPU seconds of tracing and of everything from there to the physical graph, caches
-empty; the bytes that the plan moves, and a digest of its text. --stages: seconds of every stage beside them.
+(also those for the bodies of loops); CPU milliseconds, caches empty, of tracing, of everything from there to the
+physical graph (and of the searches in it), of the digest by which ranks compare plans, and of rank 0's program; the
+bytes that the plan moves, and the digest.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from flowcore.compile import CompiledFunction  # noqa: E402  # in its turn
 from flowcore.graph import Graph  # noqa: E402  # in its turn
 from flowcore.placement import cost  # noqa: E402  # in its turn
 from flowcore.placement.machine import Machine  # noqa: E402  # in its turn
+from flowcore.runtime import lower  # noqa: E402  # in its turn
 from flowcore.world import World, activate  # noqa: E402  # in its turn
 from tests.networks.test_reference import CASES, CHANNELS, COLUMNS, HEADS  # noqa: E402  # in its turn
 
 Mesh = dict[str, int]
 Step = Callable[[], Graph]
+STAGES = ("trace", "compile", "search", "digest", "program")
 MESHES: tuple[Mesh, ...] = ({"data": 4}, {"data": 2, "model": 2}, {"data": 2, "model": 4})
 
 
@@ -123,7 +126,7 @@ STEPS = {
 
 
 class Meter:
-    """Seconds by stage, and what the planner was asked."""
+    """CPU seconds by stage, and what the planner was asked."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -161,7 +164,7 @@ def forget() -> None:
             found.cache_clear()
 
 
-def measure(name: str, mesh: Mesh, has_stages: bool) -> str:
+def measure(name: str, mesh: Mesh) -> str:
     """One line of the table."""
     meter, greedy = Meter(), plan.greedy
     with activate(World(First(int(np.prod(list(mesh.values())))))):
@@ -174,22 +177,22 @@ def measure(name: str, mesh: Mesh, has_stages: bool) -> str:
     finally:
         plan.greedy = greedy
     priced = cost.received_bytes.cache_info().misses
+    digest = meter.timed("digest", lambda: graph.digest)() & 0xFFFFFFFF
+    meter.timed("program", lower)(graph, 0, pipeline.LOCAL)
     sizes = "x".join(map(str, mesh.values()))
-    line = (
-        f"{name:18} {sizes:4} {len(logical.nodes):5} operators, {meter.candidates:7} candidates of {meter.steps:5} "
-        f"steps, {priced:6} priced; trace {meter.seconds['trace']:6.2f} s, compile {meter.seconds['compile']:6.2f} s; "
-        f"{region.moved_bytes(graph):10} B, {graph.digest & 0xFFFFFFFF:08x}"
+    times = ", ".join(f"{stage} {meter.seconds[stage] * 1e3:.0f} ms" for stage in STAGES)
+    return (
+        f"{name:18} {sizes:4} {len(logical.nodes):5} operators, {meter.candidates:6} candidates of {meter.steps:5} "
+        f"steps, {priced:5} priced; {times}; {region.moved_bytes(graph)} B, {digest:08x}"
     )
-    return f"{line}; search {meter.seconds['search']:.2f} s" if has_stages else line
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=STEPS, help="one step")
     parser.add_argument("--mesh", help="one mesh, as 2x2")
-    parser.add_argument("--stages", action="store_true", help="seconds of the search alone, too")
     chosen = parser.parse_args()
     for mesh in MESHES:
         for name in STEPS:
             if chosen.only in (None, name) and chosen.mesh in (None, "x".join(map(str, mesh.values()))):
-                print(measure(name, mesh, chosen.stages), flush=True)
+                print(measure(name, mesh), flush=True)
