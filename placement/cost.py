@@ -14,13 +14,14 @@ Axes that stay partial multiply T. Only ranks in both placements save anything, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 from math import prod
 
-from flowcore.placement.layout import Box, Layout, Shape, block, box_size
+from flowcore.placement.layout import Box, Layout, Shape, blocks, box_size
 from flowcore.placement.mesh import Coordinate
-from flowcore.placement.sbp import Broadcast, NdSbp, Partial
+from flowcore.placement.sbp import Broadcast, Partial
 
 
 def staying_axes(source: Layout, target: Layout) -> frozenset[int]:
@@ -64,37 +65,42 @@ def _read_elements(shape: Shape, target: Layout) -> int:
 
 def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozenset[int], by_rank: bool) -> int:
     """Σ |cell| over cells that a rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
-    a, b = source.placement, target.placement
-    same_mesh = a.ranks == b.ranks and a.shape == b.shape
     group, into, fresh = _grouping(source, staying), _grouping(target, staying), _reduced(target, staying)
+    overlaps = _overlaps(shape, source, target)
+    if by_rank and not fresh:
+        return sum(common for _, _, common in overlaps)
     sizes: dict[tuple[Coordinate, Coordinate], int] = {}
     holders: dict[tuple[Coordinate, Coordinate], dict[Coordinate, int]] = {}
-    simple, total = by_rank and not fresh, 0
-    held, needed = _blocks(shape, a.shape, source.sbp), _blocks(shape, b.shape, target.sbp)
-    for position, (rank, at) in enumerate(a.coordinates()):
-        if rank not in b:
+    for at, to, common in overlaps:
+        if not common:
             continue
-        common = _common_size(held[position], needed[position if same_mesh else b.index(rank)])
-        if simple:
-            total += common
-        if simple or not common:
-            continue
-        to = at if same_mesh else b.coordinate(rank)
         cell = (tuple([at[axis] for axis in group]), tuple([to[axis] for axis in into]))
         sizes[cell] = common
         if by_rank:
             term = tuple([to[axis] for axis in fresh])
             counts = holders.setdefault(cell, {})
             counts[term] = counts.get(term, 0) + 1
-    if simple:
-        return total
     return sum(size * (max(holders[cell].values()) if by_rank else 1) for cell, size in sizes.items())
 
 
+def _overlaps(shape: Shape, source: Layout, target: Layout) -> Iterator[tuple[Coordinate, Coordinate, int]]:
+    """Of every rank in both layouts its coordinates there, and how many elements it holds that it needs."""
+    a, b = source.placement, target.placement
+    held, needed = blocks(shape, a.shape, source.sbp), blocks(shape, b.shape, target.sbp)
+    if a.ranks == b.ranks and a.shape == b.shape:
+        places = _places(a.shape)
+        return zip(places, places, map(_common_size, held, needed), strict=True)
+    return (
+        (at, b.coordinate(rank), _common_size(box, needed[b.index(rank)]))
+        for (rank, at), box in zip(a.coordinates(), held, strict=True)
+        if rank in b
+    )
+
+
 @lru_cache(maxsize=4096)
-def _blocks(shape: Shape, mesh: Shape, sbp: NdSbp) -> tuple[Box, ...]:
-    """The box of every rank of a mesh, in row-major order."""
-    return tuple(block(shape, mesh, sbp, at) for at in product(*map(range, mesh)))
+def _places(mesh: Shape) -> tuple[Coordinate, ...]:
+    """Every coordinate of a mesh, in row-major order."""
+    return tuple(product(*map(range, mesh)))
 
 
 def _common_size(a: Box, b: Box) -> int:

@@ -14,7 +14,18 @@ from math import prod
 
 from flowcore.placement.errors import PlacementError
 from flowcore.placement.mesh import Coordinate, Placement, parse_placement
-from flowcore.placement.sbp import Broadcast, NdSbp, Partial, SbpLike, Split, Window, nd_sbp, normalize, parse_nd_sbp
+from flowcore.placement.sbp import (
+    SBP,
+    Broadcast,
+    NdSbp,
+    Partial,
+    SbpLike,
+    Split,
+    Window,
+    nd_sbp,
+    normalize,
+    parse_nd_sbp,
+)
 
 Shape = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]
@@ -134,14 +145,28 @@ def parse_layout(text: str) -> Layout:
 @lru_cache(maxsize=65536)
 def block(shape: Shape, mesh: Shape, sbp: NdSbp, at: Coordinate) -> Box:
     """The box that the rank at coordinate `at` of a mesh of shape `mesh` holds of a tensor of `shape`."""
-    box = list(whole(shape))
+    box = whole(shape)
     for part, parts, index in zip(sbp, mesh, at, strict=True):
-        if isinstance(part, Split):
-            start, stop = box[part.axis]
-            low, high = local_range(stop - start, parts, index)
-            box[part.axis] = (start + low, start + high)
-        elif isinstance(part, Window):
-            start, stop = box[part.axis]
-            low, high = window_range(part, stop - start, parts, index)
-            box[part.axis] = (start + low, start + high)
-    return tuple(box)
+        box = _narrowed(box, part, parts, index)
+    return box
+
+
+@lru_cache(maxsize=4096)
+def blocks(shape: Shape, mesh: Shape, sbp: NdSbp) -> tuple[Box, ...]:
+    """The box of every rank of a mesh, in row-major order."""
+    boxes = [whole(shape)]
+    for part, parts in zip(sbp, mesh, strict=True):
+        boxes = [_narrowed(box, part, parts, index) for box in boxes for index in range(parts)]
+    return tuple(boxes)
+
+
+def _narrowed(box: Box, part: SBP, parts: int, index: int) -> Box:
+    """What rank `index` of an axis of `parts` holds of `box`."""
+    if not isinstance(part, Split | Window):
+        return box
+    start, stop = box[part.axis]
+    given = (stop - start, parts, index)
+    low, high = local_range(*given) if isinstance(part, Split) else window_range(part, *given)
+    narrowed = list(box)
+    narrowed[part.axis] = (start + low, start + high)
+    return tuple(narrowed)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 
 from flowcore.placement.sbp import SBP, B, Partial, Split
@@ -76,6 +77,7 @@ def parse_equation(text: str) -> Equation:
     return Equation(tuple(left.split(",")) if left else (), tuple(right.split(",")))
 
 
+@lru_cache(maxsize=4096)
 def derive(equation: Equation, algebra: Algebra) -> tuple[Signature, ...]:
     """Every signature that follows from `equation` and `algebra`, all-B first, without repetition."""
     found = [Signature((B,) * len(equation.inputs), (B,) * len(equation.outputs))]
