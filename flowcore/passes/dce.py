@@ -8,11 +8,12 @@ from flowcore.graph import Graph, Node
 
 
 def dce(graph: Graph) -> Graph:
-    """`graph` without the nodes that no output depends on."""
+    """`graph` without the nodes that no output depends on; nodes without results are kept, for others read what they send.
+    """
     live = set(graph.outputs)
     kept = []
     for node in reversed(graph.nodes):
-        if live.intersection(node.outputs):
+        if not node.outputs or live.intersection(node.outputs):
             kept.append(_pruned(node, live))
             live.update(kept[-1].inputs)
     return Graph(graph.values, graph.inputs, tuple(reversed(kept)), graph.outputs)

@@ -290,3 +290,15 @@ def test_what_is_made_of_a_compiled_function_is_itself_and_not_that_function(tra
 
     x = fc.asarray(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(fc.compile(transform(fc.compile(f)))(x).numpy(), transform(f)(x).numpy())
+
+
+def test_a_rank_that_only_gives_gives() -> None:
+    def program() -> tuple[float, Any]:
+        x = fc.asarray(X, placement=fc.Placement([1]), sbp="B")
+        f = fc.compile(lambda x: (x.to_global(fc.Placement([0]), "B") ** 2).sum())
+        value = f(x).to_global(fc.Placement(2), "B").item()
+        return value, fc.grad(f)(x).to_global(fc.Placement(2), "B").numpy()
+
+    for value, gradient in fc.launch.run(program, ranks=2):
+        assert value == pytest.approx((X**2).sum())
+        np.testing.assert_allclose(gradient, 2 * X)
