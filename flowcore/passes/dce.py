@@ -8,8 +8,7 @@ from flowcore.graph import Graph, Node
 
 
 def dce(graph: Graph) -> Graph:
-    """`graph` without the nodes that no output depends on; nodes without results are kept, for others read what they send.
-    """
+    """`graph` without the nodes that no output depends on; one without results is kept: others read what it sends."""
     live = set(graph.outputs)
     kept = []
     for node in reversed(graph.nodes):
