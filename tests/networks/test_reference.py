@@ -227,7 +227,12 @@ HEADS = {f"[qkv].{name}": {"model": fc.S(0)} for name in ("weight", "bias")} | {
 DATA = {"data": fc.S(0)}
 CHANNELS: dict[str, Any] = {name: {"model": fc.S(0)} for name in ("conv1.weight", "bn1.*")}
 CHANNELS |= {"conv2.weight": {"model": fc.S(1)}, "bn1.num*": "B"}
-RESIDUAL = (({"data": 3}, DATA, {}), ({"rows": 3}, {"rows": fc.S(2)}, {}), ({"model": 2}, {}, CHANNELS))
+RESIDUAL = (
+    ({"data": 3}, DATA, {}),
+    ({"rows": 3}, {"rows": fc.S(2)}, {}),
+    ({"model": 2}, {}, CHANNELS),
+    ({"data": 2, "model": 2}, DATA, CHANNELS),
+)
 TRANSFORMER = (
     ({"data": 3}, DATA, {}),
     ({"data": 2, "model": 2}, DATA, {**COLUMNS, **HEADS}),
