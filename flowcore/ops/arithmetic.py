@@ -106,7 +106,11 @@ class Power(Binary):
     def kernel(self, a: Array, b: Array, **_: Any) -> Any:
         if b.dtype.kind == "i" and b.size and b.min() < 0:
             raise DTypeError(f"pow of {a.dtype} to {b.min()}: integers have no such power; cast one with astype")
-        return np.power(a, b)
+        found = np.power(a, b)
+        if a.dtype.kind == "f" and np.any(half := b == 0.5):
+            # along an exponent that repeats numpy takes the root: nan of -inf, where the power is inf, -0.0 of -0.0
+            found = np.where(half, np.where(a == -np.inf, np.inf, np.abs(found)), found)
+        return found
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         # what would be nan is kept out of the products: the logarithm of a real base <= 0 or of 0, and 0 · 0^-1

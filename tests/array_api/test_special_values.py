@@ -111,6 +111,8 @@ def check() -> None:
             for name, triples in BINARY.items():
                 first, second, expected = (np.array(column, dtype) for column in zip(*triples, strict=True))
                 same(getattr(fc, name)(fc.asarray(first), fc.asarray(second)).numpy(), expected)
+                for x, y, wanted in triples:
+                    same(getattr(fc, name)(fc.full(3, x, dtype=dtype), y).numpy(), np.full(3, wanted, dtype))
         for name, couples in COMPLEX.items():
             given, expected = (np.array(column) for column in zip(*couples, strict=True))
             found = getattr(fc, name)(fc.asarray(given)).numpy()
