@@ -8,12 +8,14 @@ a replicated tensor: in a compiled function it is read and advanced like any oth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from operator import index
 from typing import Any, SupportsIndex
 
-from flowcore.dispatch import asarray, default_layout, operands, to_global
-from flowcore.dtypes import float32, int64
+import numpy as np
+
+from flowcore.dispatch import asarray, default_layout, held, operands, to_global
+from flowcore.dtypes import as_dtype, float32, int64
 from flowcore.errors import CheckpointError, ShapeError
 from flowcore.grad import no_grad
 from flowcore.ops import permutation as orders
@@ -35,6 +37,8 @@ from flowcore.world import current
 
 KEY, STEP = "random.key", "random.step"
 BEGIN = {KEY: (0, 0), STEP: (0, 1)}
+TINY = 2.0**-1074
+"""The least positive number."""
 Shape = int | Sequence[int]
 
 
@@ -101,6 +105,7 @@ def normal(
     sbp: SbpLike | None = None,
 ) -> Tensor:
     """Normally distributed with this mean and standard deviation."""
+    _check("normal", "std", std, 0)
     return _drawn(lambda key: draws.normal(key, _lengths((shape,)), dtype) * std + mean, placement, sbp)
 
 
@@ -112,7 +117,9 @@ def randint(
     placement: Placement | None = None,
     sbp: SbpLike | None = None,
 ) -> Tensor:
-    """Integers from low to high − 1, equally likely."""
+    """Integers from low to high − 1, equally likely; DTypeError where `dtype` does not hold them."""
+    for bound in (low, high - 1):
+        held(index(bound), as_dtype(dtype))
     return _drawn(lambda key: draws.randint(key, low, high, _lengths((shape,)), dtype), placement, sbp)
 
 
@@ -120,6 +127,7 @@ def bernoulli(
     probability: TensorLike, shape: Shape, placement: Placement | None = None, sbp: SbpLike | None = None
 ) -> Tensor:
     """True with `probability`, which broadcasts to `shape`."""
+    _check("bernoulli", "probability", probability, 0, 1)
     return _drawn(lambda key: draws.bernoulli(key, probability, _lengths((shape,))), placement, sbp)
 
 
@@ -133,6 +141,7 @@ def exponential(
     sbp: SbpLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Exponential with mean `scale`, which broadcasts to `shape` (None: its own)."""
+    _check("exponential", "scale", scale, 0)
     return _of(lambda key, one: -log(_inside(key, one.shape)) * one, (scale,), shape, dtype, placement, sbp)
 
 
@@ -175,6 +184,8 @@ def gamma(
     placement: Placement | None = None, sbp: SbpLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Gamma: density proportional to x^(concentration - 1) exp(-x / scale)."""
+    _check("gamma", "concentration", concentration, TINY)
+    _check("gamma", "scale", scale, 0)
     draw = lambda key, a, by: apply(Gamma(), key, a) * by  # noqa: E731  # as brief as its formula
     return _of(draw, (concentration, scale), shape, dtype, placement, sbp)
 
@@ -184,6 +195,8 @@ def beta(
     placement: Placement | None = None, sbp: SbpLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Beta: density proportional to x^(a - 1) (1 - x)^(b - 1); the ratio x / (x + y) of two gammas."""
+    _check("beta", "a", a, TINY)
+    _check("beta", "b", b, TINY)
 
     def draw(key: Tensor, one: Tensor, other: Tensor) -> Tensor:
         x, y = apply(Gamma(), key, one), apply(Gamma(), next_key(one.placement), other)
@@ -197,6 +210,7 @@ def poisson(
     sbp: SbpLike | None = None,
 ) -> Tensor:  # fmt: skip
     """Poisson counts with this mean."""
+    _check("poisson", "mean", mean, 0)
     return _of(lambda key, a: apply(Poisson(), key, a), (mean,), shape, dtype, placement, sbp)
 
 
@@ -229,6 +243,10 @@ def choice(
         picked = randint(0, length, lengths, placement=place) if replace else permutation(length, placement=place)
     else:
         chances = asarray(p, dtype="float64", placement=place)
+        if chances.shape != (length,):
+            raise ShapeError(f"choice among {length} with chances of shape {chances.shape}: give one for each")
+        if not isinstance(p, Tensor):
+            _check("choice", "p", min(p, default=0.0), 0)
         logits = log(chances) if replace else log(chances) + gumbel(shape=(length,), dtype="float64", placement=place)
         picked = categorical(logits, shape=lengths) if replace else argsort(logits, descending=True)
     if not replace:
@@ -240,6 +258,13 @@ def shuffle(x: TensorLike, axis: int = 0) -> Tensor:
     """`x` with what stands along `axis` in random order."""
     (given,) = operands(x)
     return take(given, permutation(given.shape[axis], placement=given.placement), axis=axis)
+
+
+def _check(name: str, what: str, value: TensorLike, least: float, most: float = inf) -> None:
+    """ShapeError where a number is no such parameter; of a tensor nobody knows the values yet."""
+    if isinstance(value, int | float | np.number) and not least <= value <= most:
+        shown = "positive" if least == TINY else "at least 0" if most == inf else f"from {least} to {most}"
+        raise ShapeError(f"{name} with {what}={value}: it must be {shown}")
 
 
 def _of(

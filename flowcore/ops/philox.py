@@ -6,6 +6,8 @@ words of a counter depend on nothing else, so that any rank can draw any element
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from flowcore.op import Array
@@ -22,7 +24,7 @@ CHUNK = 1 << 14
 def philox(counters: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> Array:
     """(n, 4) uint32: the words of n counters, given as four columns (n,) of words in uint64, under `key`."""
     words = [np.asarray(column, np.uint64) for column in counters]
-    size = max(column.size for column in words)
+    size = prod(np.broadcast_shapes(*(column.shape for column in words)))
     result = np.empty((size, 4), np.uint32)
     for start in range(0, size, CHUNK):
         part = slice(start, start + CHUNK)

@@ -7,6 +7,7 @@ learning rate without a new trace. All other options are numbers; changing one m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class ParamGroup:
     def __init__(self, params: Sequence[Tensor], lr: float, options: Mapping[str, Any]) -> None:
         self.params = list(params)
         self.options = dict(options)
+        if isinstance(lr, int | float) and not 0 <= lr < inf:
+            raise FlowcoreError(f"lr={lr}: a learning rate is a number from 0")
         self.rate = replicated(lr)
         self.counts = replicated(np.zeros(len(self.params)))
 

@@ -103,17 +103,17 @@ class _Joiner:
         joined = _Unit(nodes, kernel, splits, True, before, after, members)
         for place in nodes:
             self.units[place] = joined
-        for place in _bits(before):
-            self.units[place].after |= after | members
-        for place in _bits(after):
-            self.units[place].before |= before | members
+        for each in self._among(before):
+            each.after |= after | members
+        for each in self._among(after):
+            each.before |= before | members
 
-
-def _bits(mask: int) -> Iterable[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest
+    def _among(self, mask: int) -> Iterable[_Unit]:
+        """The units of the nodes of `mask`, each once."""
+        while mask:
+            unit = self.units[(mask & -mask).bit_length() - 1]
+            yield unit
+            mask &= ~unit.members
 
 
 def _splits(graph: Graph, nodes: Sequence[Node], literals: Collection[int], kernel: Shape) -> dict[int, Spaces]:

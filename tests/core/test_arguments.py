@@ -74,3 +74,25 @@ def test_modules_and_branches_take_arrays() -> None:
     layer = fc.nn.BatchNorm1d(4, dtype="float64")
     np.testing.assert_array_equal(layer(X).numpy(), layer(fc.asarray(X)).numpy())
     assert isinstance(fc.cond(True, lambda x: x, lambda x: -x, X), fc.Tensor)
+
+
+@pytest.mark.parametrize("draw", [
+    lambda r: r.bernoulli(2.0, (3,)), lambda r: r.gamma(0.0), lambda r: r.beta(-1.0, 1.0), lambda r: r.poisson(-1.0),
+    lambda r: r.exponential(-1.0), lambda r: r.normal(0.0, -1.0), lambda r: r.choice(3, p=[0.5, 0.5]),
+    lambda r: r.choice(2, p=[1.5, -0.5]), lambda r: r.randint(0, 300, dtype="uint8"), lambda r: r.gamma(float("nan")),
+])  # fmt: skip
+def test_numbers_that_no_distribution_has_are_typed_errors(draw: Any) -> None:
+    with pytest.raises(fc.FlowcoreError):
+        draw(fc.random)
+
+
+def test_draws_of_nothing_and_bounds_that_just_fit() -> None:
+    assert fc.random.permutation(0).shape == (0,) and fc.random.randn(0, 3).shape == (0, 3)
+    assert fc.random.randint(0, 256, (9,), dtype="uint8").dtype == "uint8"
+    assert fc.random.poisson(0.0).item() == 0
+
+
+@pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
+def test_a_learning_rate_is_a_number_from_0(lr: float) -> None:
+    with pytest.raises(fc.FlowcoreError, match="learning rate"):
+        fc.optim.SGD(fc.nn.Linear(2, 2).parameters(), lr=lr)

@@ -69,8 +69,8 @@ def test_parameters_may_be_tensors_and_are_mapped() -> None:
     each = fc.vmap(lambda a: fc.random.gamma(a, shape=(4,)))(fc.asarray(means)).numpy()
     fc.manual_seed(3)
     np.testing.assert_array_equal(each, [fc.random.gamma(fc.asarray(a), shape=(4,)).numpy() for a in means])
-    assert np.isnan(fc.random.gamma(-1.0, shape=(2,)).numpy()).all()
-    assert (fc.random.poisson(-1.0, shape=(2,)).numpy() == -1).all()
+    assert np.isnan(fc.random.gamma(fc.asarray(-1.0), shape=(2,)).numpy()).all()
+    assert (fc.random.poisson(fc.asarray(-1.0), shape=(2,)).numpy() == -1).all()
     with pytest.raises(fc.GradError, match="random_gamma has no gradient"):
         fc.grad(lambda a: fc.random.gamma(a).sum())(fc.asarray(means))
 
