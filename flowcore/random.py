@@ -55,6 +55,8 @@ def get_state() -> dict[str, int]:
 
 def set_state(state: Mapping[str, int]) -> None:
     """Go on from what `get_state` gave."""
+    if not isinstance(state, Mapping) or {*state} != {"seed", "counter"}:
+        raise CheckpointError(f"a random state has a seed and a counter, not {state!r}: pass what get_state gave")
     seed, counter = index(state["seed"]), index(state["counter"])
     if not -(2**63) <= seed < 2**63 or not 0 <= counter < 2**63:
         raise CheckpointError(f"a random state has a 64-bit seed and a counter from 0, not {dict(state)}")

@@ -103,6 +103,8 @@ def check_op(operator: type[Op], samples: Iterable[Sample] | None = None) -> Rep
     derivatives in reverse and forward mode against differences; vmap, and vmap with gradients, against a loop.
     CheckError with the report's text where something is wrong.
     """
+    if not (isinstance(operator, type) and issubclass(operator, Op)):
+        raise CheckError(f"check_op of {operator!r}: pass a class of operators, a subclass of Op")
     cases = tuple(operator.samples() if samples is None else samples)
     counts = dict.fromkeys(CHECKS, 0)
     found = [] if cases else [Finding("samples", operator.name, "there are none: give it samples() or pass some")]

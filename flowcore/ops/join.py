@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
@@ -155,5 +156,8 @@ def stack(tensors: Sequence[TensorLike], /, *, axis: int = 0) -> Tensor:
 def pad(x: TensorLike, /, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """x with (before, after) elements `value` added along each dimension."""
     (tensor,) = operands(x)
-    pairs = tuple((int(before), int(after)) for before, after in widths)
+    try:
+        pairs = tuple((index(before), index(after)) for before, after in widths)
+    except (TypeError, ValueError):
+        raise ShapeError(f"pad by {widths!r}: give (before, after) for every dimension") from None
     return apply(Pad(pairs, float(value)), tensor)

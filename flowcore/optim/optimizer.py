@@ -198,6 +198,8 @@ class Optimizer:
         """Take over what `state_dict` gave; CheckpointError where groups or shapes differ."""
         if current().trace is not None:
             raise TraceError("an optimizer cannot be loaded inside a compiled function: do it before")
+        if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= {*saved}:
+            raise CheckpointError(f"the state of an optimizer has state and param_groups, not {list(saved)}")
         params, groups = self.params, saved["param_groups"]
         _check_fits(self.param_groups, groups, params, saved["state"])
         for group, given in zip(self.param_groups, groups, strict=True):

@@ -52,6 +52,11 @@ BAD: dict[str, Callable[[], Any]] = {
     "more bytes than there are": lambda: fc.zeros((2**62, 4)),
     "half a shift": lambda: fc.roll(X, 1.5),
     "smoothing over 1": lambda: fc.nn.cross_entropy(fc.asarray(X), fc.asarray([0, 1, 2]), label_smoothing=2.0),
+    "no widths": lambda: fc.pad(X, 1),
+    "half a width": lambda: fc.pad(X, ((0.5, 1), (0, 0))),
+    "no state of random numbers": lambda: fc.random.set_state({"seed": 1}),
+    "no state of an optimizer": lambda: fc.optim.SGD(fc.nn.Linear(2, 2).parameters(), lr=0.1).load_state_dict({}),
+    "no operator": lambda: fc.testing.check_op(3),
     "half an axis": lambda: fc.stack([X, X], axis=0.5),
 }
 
