@@ -72,34 +72,36 @@ class MpiTransport:
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
         """Post all receives, then all sends; return when all are done."""
-        requests, peers = [], set()
+        requests: list[tuple[int, Any]] = []
         for peer, array in receives:
             if peer != self.rank:
-                peers.add(peer)
-                requests += [self.data.Irecv([piece, self.mpi.BYTE], peer) for piece in _chunks(array)]
+                requests += [(peer, self.data.Irecv([piece, self.mpi.BYTE], peer)) for piece in _chunks(array)]
         for peer, array in sends:
             if peer != self.rank:
-                peers.add(peer)
-                requests += [self.data.Isend([piece, self.mpi.BYTE], peer) for piece in _chunks(array)]
+                requests += [(peer, self.data.Isend([piece, self.mpi.BYTE], peer)) for piece in _chunks(array)]
         own = [array for peer, array in sends if peer == self.rank]
         for (_, into), given in zip([pair for pair in receives if pair[0] == self.rank], own, strict=True):
             into[...] = given.reshape(into.shape)
-        test = self.mpi.Request.Testall
-        self.wait(lambda: bool(test(requests)), lambda: Waiting("an exchange", frozenset(peers)), sleeps=False)
+        test, left = self.mpi.Request.Testall, [request for _, request in requests]
+
+        def waiting() -> Waiting:
+            # a peer whose part is done is waited for no more: two that wait for a slow third are no circle
+            return Waiting("an exchange", frozenset(peer for peer, request in requests if not request.Test()))
+
+        self.wait(lambda: bool(test(left)), waiting, sleeps=False)
 
     def all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
         """Fill `out` with the blocks of `ranks` in their order."""
 
-        def waiting() -> Waiting:
-            return Waiting("an all-gather", frozenset(ranks) - {self.rank})
-
         if len(ranks) == 1:
             out.reshape(-1)[...] = block.reshape(-1)
             return
-        group = self._group(ranks, _constant("all_gather"))
+        log = _constant("all_gather")
+        self.watch.arrive(ranks)
+        group = self._group(ranks, log)
         into = [out.reshape(-1).view(np.uint8), counts, None, self.mpi.BYTE]
         request = group.Iallgatherv([block.reshape(-1).view(np.uint8), self.mpi.BYTE], into)
-        self.wait(request.Test, waiting, sleeps=False)
+        self.wait(request.Test, lambda: self._meeting(ranks, log), sleeps=False)
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""

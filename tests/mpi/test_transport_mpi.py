@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 from flowcore.comm.errors import CommError
+from flowcore.comm.mpi import MpiTransport
 from flowcore.comm.transport import Transport
 from tests.comm.programs import FAULTS, Program, expected, one_fails, right_program
 from tests.mpi.transports import TRANSPORTS
@@ -65,6 +67,26 @@ def test_a_peer_that_takes_its_time_is_waited_for(way: str) -> None:
         transport.barrier(tuple(range(transport.size)))
 
     assert run(program, way, 60) is None
+
+
+@pytest.mark.parametrize("move", ["exchange", "all_gather"])
+def test_ranks_that_wait_for_a_slow_one_in_a_transfer_are_no_circle(move: str) -> None:
+    def program(transport: Transport) -> None:
+        assert isinstance(transport, MpiTransport)
+        ranks, rank = tuple(range(transport.size)), transport.rank
+        transport.barrier(ranks)
+        if rank == 0:
+            time.sleep(2)
+        block, out = np.full(4, rank), np.empty((transport.size, 4), np.int64)
+        if move == "exchange":
+            transport.exchange([(peer, block) for peer in ranks], [(peer, out[peer]) for peer in ranks])
+        else:
+            transport.all_gather_v(ranks, block, out, (32,) * transport.size)
+        assert (ranks == out.T).all()
+
+    transport = MpiTransport(60)
+    program(transport)
+    transport.close()
 
 
 @pytest.mark.parametrize("way", WAYS)
