@@ -8,6 +8,7 @@ an operator whose own transpose is that loop, and which cannot run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from flowcore.batching import batch_graph, with_axis
@@ -127,6 +128,12 @@ class WhileLoop(Loop):
         return tuple(gradients.get(place) for place in range(len(inputs)))
 
 
+REVERSED = (
+    "reverse mode through while_loop would have to keep every step, of which there may be any number: "
+    "use fc.scan with a fixed length, or forward mode (fc.jvp, fc.jacobian with mode='forward')"
+)
+
+
 @operator
 class WhileTransposed(Region):
     """What reverse mode makes of `while_loop`: from its inputs and gradients of its results `given`, those of `wrt`."""
@@ -144,16 +151,30 @@ class WhileTransposed(Region):
         return tuple(types[place] for place in self.wrt)
 
     def placements(self) -> tuple[Placement, ...]:
-        return tuple(self.body.values[self.body.inputs[place]].placement for place in self.wrt)
+        known = [self.body.values[number].placement for number in self.body.inputs]
+        return tuple(known[place] if place < len(known) else known[0] for place in self.wrt)
 
     def settled(self, given: Sequence[Value], physical: Physical) -> Settled:
-        raise GradError(
-            "reverse mode through while_loop would have to keep every step, of which there may be any number: "
-            "use fc.scan with a fixed length, or forward mode (fc.jvp, fc.jacobian with mode='forward')"
-        )
+        raise GradError(REVERSED)
+
+    def mapped(self, inputs: Sequence[Any], flags: Sequence[bool], size: int) -> tuple[Any, Sequence[bool]] | None:
+        raise GradError(REVERSED)
 
     def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
+        """The loop of rates for the gradients it was given; of its other inputs nobody may need a gradient.
+
+        These are stood for by an operator that, like this one, is an error unless it is found to be of no use.
+        """
         n, count = self.carries, len(self.body.inputs)
+        own = inputs[:count] if self.given else inputs
+        refused = tuple(place for place, x in enumerate(own) if x.requires_grad)
+        second: dict[int, Any] = {}
+        if refused:
+            turned = [dy for dy in cotangents if dy is not None]
+            op = replace(self, wrt=refused, given=())
+            second = dict(zip(refused, as_tuple(apply(op, *inputs, *turned)), strict=True))
+        if not self.given:
+            return tuple(second.get(place) for place in range(len(inputs)))
         along = dict(zip(self.wrt, cotangents, strict=True))
         floats = [place for place, x in enumerate(inputs[:count]) if x.dtype.kind in "fc"]
         moving = [place for place in floats if place < n or along.get(place) is not None]
@@ -187,7 +208,7 @@ class WhileTransposed(Region):
         graphs = (stage(f, values, "jvp").graph for f in (tested, stepped))
         found = as_tuple(apply(WhileLoop(len(start), *graphs), *arguments))
         rates = dict(zip(carried, found[n:], strict=True))
-        return (*(None for _ in range(count)), *(rates[place] for place in self.given))
+        return (*(second.get(place) for place in range(count)), *(rates[place] for place in self.given))
 
 
 def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:

@@ -165,3 +165,15 @@ def test_what_a_while_loop_refuses() -> None:
         fc.while_loop(lambda c: c.sum() > 0, lambda c: c.sum(), x)
     with pytest.raises(fc.TraceError, match="do it in the body"):
         fc.while_loop(lambda c: fc.random.rand() > c.sum(), lambda c: c, fc.asarray(1.0))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fc.compile], ids=["eager", "compiled"])
+def test_second_derivatives_that_pass_a_while_loop_backwards_are_errors(wrap: Any) -> None:
+    def f(x: Any) -> Any:
+        return fc.while_loop(lambda c: c.sum() < 50, lambda c: c * c + 1, x).sum()
+
+    for derivative in (fc.hessian(f), fc.jacobian(fc.grad(f)), fc.hessian(lambda x: fc.jvp(f, (x,), (x,))[1])):
+        with pytest.raises(fc.GradError, match="reverse mode through while_loop"):
+            wrap(derivative)(np.array([1.0, 2.0]))
+    forward = fc.jacobian(fc.jacobian(f, mode="forward"), mode="forward")
+    np.testing.assert_array_equal(wrap(forward)(np.array([1.0, 2.0])).shape, (2, 2))
