@@ -106,7 +106,10 @@ class Flat:
             for index, op in self.route.fills:
                 out[index] = identity(op, self.dtype)
             for index, terms in tasks:
-                reduce_fused(terms, self.levels, out[index])
+                if len(terms) == 1:
+                    out[index] = terms[0]
+                else:
+                    reduce_fused(terms, self.levels, out[index])
         return out
 
 
@@ -143,7 +146,8 @@ class Slots:
         group.post(digest, source, source_slot, result, result_slot, scratch)
         for lease in held:
             lease.shown[group] = group.meeting
-        agree(group, digest)
+        if not group.came(digest):
+            agree(group, digest)
         told = group.told(SOURCE, RESULT, SCRATCH)
         if FULL in told:
             self._give_up()

@@ -63,7 +63,6 @@ class Group:
             tuple((line + EPOCH, peer) for line, peer in zip(lines, ranks, strict=True) if peer != rank)
             for lines in self.lines
         )
-        self._mine = tuple((lines[self.index], others) for lines, others in zip(self.lines, self._others, strict=True))
         first = offset + 2 * self.size * LINE
         length = inbox_bytes(self.size)
         self.inboxes = tuple(
@@ -92,9 +91,15 @@ class Group:
         """Come to the next meeting with a digest alone; whether all came before a wait gets long, with the same."""
         words = self.words
         self.meeting = meeting = self.meeting + 1
-        at, others = self._mine[meeting & 1]
+        at = self.lines[meeting & 1][self.index]
         words[at + DIGEST] = digest
         words[at + EPOCH] = meeting
+        return self.came(digest)
+
+    def came(self, digest: int) -> bool:
+        """Whether all come to the present meeting before a wait gets long, with this digest."""
+        words, meeting = self.words, self.meeting
+        others = self._others[meeting & 1]
         for _ in range(self._spins):
             for at, _ in others:
                 if words[at] != meeting:

@@ -111,7 +111,7 @@ class SharedTransport:
                     self._pids[rank] = os.pidfd_open(pids[rank])
         self._groups: dict[tuple[int, ...], Group | None] = {}
         # ranks that share a core wait for each other to run; others come soon, and a yield may cost a time slice
-        self._spins = 20 if len(self.peers) > (os.cpu_count() or 1) else 150
+        self._spins = 2 if len(self.peers) > (os.cpu_count() or 1) else 150
         self._ways: dict[BoxingPlan, Flat | Slots | None] = {}
         self._warned = False
         self._log: Log = _transfer

@@ -306,7 +306,7 @@ def to_global(
 ) -> Tensor:
     """`x` on `placement`, laid out as `sbp`; see `Tensor.to_global`."""
     world = current()
-    if world.trace is not None or x.trace is not None or x._requires_grad:
+    if x._requires_grad or world.trace is not None or x.trace is not None:
         op = _relayout(x, placement, sbp, grad_sbp)
         return x if op is None else apply(op, x)
     key = x._value, placement, sbp, grad_sbp
