@@ -53,7 +53,7 @@ def as_dtype(dtype: Any) -> DType:
     if found is None and isinstance(dtype, np.dtype):
         found = NAMES.get(dtype.newbyteorder("="))
     if found is None:
-        raise DTypeError(f"unknown dtype {dtype!r}: use one of {', '.join(map(str, ALL))}")
+        raise DTypeError(f"dtype {dtype!r} is not supported: use one of {', '.join(map(str, ALL))}")
     return found
 
 
