@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import contenders
+import in_flowcore
 import workloads
 
 import flowcore as fc
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     profile = Profile()
     watch(profile)
-    step, is_first = contenders.flowcore(workloads.WORKLOADS[options.model], fc.world_size())
+    step, rank = in_flowcore.train(workloads.WORKLOADS[options.model], fc.world_size())
     for number in range(WARM):
         step(number)
     profile.clear()
@@ -82,7 +82,7 @@ def main() -> None:
     for number in range(options.steps):
         step(number % workloads.BATCHES)
     whole = (time.thread_time() - began) / options.steps * 1e3
-    if not is_first():
+    if rank:
         return
     counted = profile.seconds.total() / options.steps * 1e3
     calls = profile.calls.total() // options.steps

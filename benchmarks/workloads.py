@@ -28,6 +28,8 @@ class MLP:
             found[f"{name}.bias"] = np.zeros(outputs, "float32")
         return found
 
+    fused_weights = weights
+
     def batches(self) -> list[tuple[Any, Any]]:
         """Random rows and classes."""
         draw = np.random.default_rng(1)
@@ -62,6 +64,17 @@ class GPT:
                 shapes |= {f"blocks.{i}.{name}.weight": (width,), f"blocks.{i}.{name}.bias": (width,)}
         shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
         return {name: self._initial(name, shape, draw) for name, shape in shapes.items()}
+
+    def fused_weights(self) -> dict[str, Any]:
+        """The weights with those of query, key and value as one."""
+        found, weights = {}, self.weights()
+        for name, value in weights.items():
+            if ".query." in name:
+                parts = [weights[name.replace("query", part)] for part in ("query", "key", "value")]
+                found[name.replace("attention.query", "qkv")] = np.concatenate(parts)
+            elif ".key." not in name and ".value." not in name:
+                found[name.replace("attention.project", "project")] = value
+        return found
 
     def _initial(self, name: str, shape: tuple[int, ...], draw: np.random.Generator) -> Any:
         if len(shape) == 2:
