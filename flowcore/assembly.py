@@ -28,13 +28,17 @@ HEAD = 5
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What a node does to registers; `moves`: it takes the transport; `dead`: what nothing reads after it."""
+    """What a node does to registers.
+
+    dead: what nothing reads after it. moves: it takes the transport. scratch: registers for nothing but this.
+    """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     dead: tuple[int, ...]
     moves: bool
     node: Node
+    scratch: tuple[int, ...] = ()
 
 
 def assemble(

@@ -1,14 +1,14 @@
-"""Where the registers of a program lie in one block of memory, so that a step allocates none for them.
+"""Where the registers of a program lie in one block of memory, and how results leave it: a step allocates nothing.
 
 Each register lives from the instruction that writes it to the last that reads it or anything that may share its
-memory. Registers that live at the same time lie apart. Packing is greedy, the largest first, each at the lowest place
-that is free while it lives; no packing needs less than what lives at once.
+memory; what an operator needs besides its results lives while it runs. What leaves the program is copied out at its
+end, into the memory of what it replaces or into memory that nobody holds any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
@@ -16,38 +16,13 @@ import numpy as np
 
 from flowcore.graph import Graph, Node
 from flowcore.op import Array, Type
+from flowcore.ownership import is_held_once, references
+from flowcore.packing import Span, most_alive, packed
 
 ALIGNMENT = 64
 """Bytes of a cache line, at which registers begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """`size` bytes that live from instruction `first` to instruction `last`, both included."""
-
-    first: int
-    last: int
-    size: int
-
-
-def packed(spans: Sequence[Span]) -> tuple[list[int], int]:
-    """A place for each span, and the bytes of all."""
-    places, done = [0] * len(spans), list[int]()
-    for index in sorted(range(len(spans)), key=lambda index: (-spans[index].size, index)):
-        span, place = spans[index], 0
-        for other in sorted(done, key=lambda other: places[other]):
-            if spans[other].first <= span.last and span.first <= spans[other].last:
-                if places[other] - place >= span.size:
-                    break
-                place = max(place, places[other] + spans[other].size)
-        places[index] = place
-        done.append(index)
-    return places, max((place + span.size for place, span in zip(places, spans, strict=True)), default=0)
-
-
-def most_alive(spans: Sequence[Span]) -> int:
-    """The most bytes that live at once: no packing needs less."""
-    return max((sum(s.size for s in spans if s.first <= span.first <= s.last) for span in spans), default=0)
+KEPT = 2
+"""Buffers that an output takes turns with: the caller holds one while the next is computed."""
 
 
 class Pool:
@@ -68,10 +43,19 @@ class Pool:
 
 
 class Arena:
-    """One block of memory with the place and the type of every register that lies in it."""
+    """One block of memory with the place and the type of every register that lies in it.
 
-    def __init__(self, places: Mapping[int, tuple[int, Type]], size: int) -> None:
-        self.places, self.size = places, size
+    bound: the most bytes of registers that live at once. scratch: per instruction the registers it needs besides.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[int, tuple[int, Type]],
+        size: int,
+        bound: int = 0,
+        scratch: Mapping[int, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.places, self.size, self.bound, self.scratch = places, size, bound, scratch or {}
         self._registers: dict[int, Array] = {}
 
     @property
@@ -93,20 +77,84 @@ class Arena:
 
 
 def arena(graph: Graph, nodes: Sequence[Node], roots: Mapping[int, frozenset[int]]) -> Arena:
-    """A place for every register of a rank's graph that an operator can write into.
+    """A place for every register of a rank's graph that an operator can write into, and for what it needs besides.
 
-    roots: per value those whose memory it may share. What leaves the program, or may share memory with it, has none.
+    roots: per value those whose memory it may share.
     """
-    escaped = {root for number in graph.outputs for root in roots[number]}
-    last: dict[int, int] = {}
+    last = {root: len(nodes) for number in graph.outputs for root in roots[number]}
     for position, node in enumerate(nodes):
         for number in (*node.inputs, *node.outputs):
-            last.update((root, position) for root in roots[number])
-    spans = {}
+            for root in roots[number]:
+                last[root] = max(last.get(root, 0), position)
+    spans: dict[int, Span] = {}
+    types: dict[int, Type] = {}
+    scratch: dict[int, tuple[int, ...]] = {}
     for position, node in enumerate(nodes):
         for number in node.op.new_results(node.outputs):
-            size = -(-graph.values[number].type.nbytes // ALIGNMENT) * ALIGNMENT
-            if number not in escaped:
-                spans[number] = Span(position, last[number], size)
+            types[number] = graph.values[number].type
+            spans[number] = _span(position, last[number], types[number])
+        needed = node.op.scratch(graph.types(node.inputs))
+        if needed:
+            first = len(graph.values) + sum(map(len, scratch.values()))
+            scratch[position] = tuple(range(first, first + len(needed)))
+            for number, type in zip(scratch[position], needed, strict=True):
+                types[number], spans[number] = type, _span(position, position, type)
     places, size = packed(list(spans.values()))
-    return Arena({n: (place, graph.values[n].type) for n, place in zip(spans, places, strict=True)}, size)
+    located = {number: (place, types[number]) for number, place in zip(spans, places, strict=True)}
+    return Arena(located, size, most_alive(list(spans.values())), scratch)
+
+
+def _span(first: int, last: int, type: Type) -> Span:
+    return Span(first, last, -(-type.nbytes // ALIGNMENT) * ALIGNMENT)
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """The results of a program that lie in its arena, by position, and the input (or -1) that each replaces."""
+
+    results: tuple[tuple[int, int], ...]
+    _buffers: dict[int, list[Array]] = field(default_factory=dict, compare=False)
+
+    def leave(self, inputs: Sequence[Array | None], outputs: list[Array | None]) -> list[Array | None]:
+        """`outputs` with those results in memory that outlives the next run; the inputs replaced are written over.
+
+        That is the last a program does, so that an error in it leaves all inputs as they were.
+        """
+        for place, old in self.results:
+            found = outputs[place]
+            assert found is not None
+            held = inputs[old] if old >= 0 and is_held_once(inputs, old) else None
+            into = self._free(place, found) if held is None else held
+            np.copyto(into, found)
+            outputs[place] = into
+        return outputs
+
+    def _free(self, place: int, like: Array) -> Array:
+        """Memory for the result at `place` that nobody else holds: one of the last given out, or new."""
+        buffers = self._buffers.setdefault(place, [])
+        for number in range(len(buffers)):
+            if references(buffers, number) == ALONE:
+                return buffers[number]
+        if len(buffers) == KEPT:
+            del buffers[0]
+        buffers.append(np.empty(like.shape, like.dtype))
+        return buffers[-1]
+
+
+ALONE = references([np.empty(1)], 0)
+"""What `references` gives where nothing else holds the array."""
+
+
+def leaving(
+    arena: Arena,
+    roots: Mapping[int, frozenset[int]],
+    outputs: Sequence[int | None],
+    replaced: Mapping[int, int],
+) -> Leaving:
+    """How the results in the registers `outputs` leave; `replaced`: per position of one that of the input."""
+    in_arena = (
+        place
+        for place, number in enumerate(outputs)
+        if number is not None and not roots[number].isdisjoint(arena.places)
+    )
+    return Leaving(tuple((place, replaced.get(place, -1)) for place in in_arena))

@@ -182,7 +182,10 @@ class Op:
         raise NotImplementedError
 
     def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
-        """`kernel` into contiguous `results`, which share no memory with the operands; None: memory of its own."""
+        """`kernel` into contiguous `results`, which share no memory with the operands; None: memory of its own.
+
+        Behind the results stands what `scratch` asks for.
+        """
         raise NotImplementedError
 
     def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
@@ -196,6 +199,10 @@ class Op:
             return found if isinstance(found, tuple | np.ndarray) else np.asarray(found)
 
         return call
+
+    def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
+        """What `write` needs besides its results while it runs, for inputs of these types."""
+        return ()
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         """Those of the results numbered so that `write` can be given memory for."""

@@ -21,7 +21,7 @@ from flowcore.comm.transport import Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.local import Inside, Move, localize
-from flowcore.memory import Arena, arena
+from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
 from flowcore.world import World
@@ -46,6 +46,8 @@ class Program:
     constants: tuple[tuple[int, Array], ...]
     arena: Arena
     """The memory of the registers that operators write into."""
+    leaving: Leaving
+    """How results leave that memory."""
     stages: tuple[Stage, ...]
     """What the graphs of its operators pass through as well."""
     overwritten: tuple[int, ...]
@@ -84,7 +86,7 @@ class Program:
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""
         try:
-            return self.body(transport, blocks)
+            return self.leaving.leave(blocks, self.body(transport, blocks))
         except FlowcoreError as error:
             instruction = failed(self.instructions, self.body, error)
             if instruction is not None:
@@ -104,8 +106,9 @@ class Program:
             return _transfer(op)
         if isinstance(op, Inside):
             return _inside(op, self.stages)
-        if any(number in self.arena.places for number in outputs):
-            return op.prepare([self.arena.registers.get(number) for number in outputs])
+        numbers = (*outputs, *instruction.scratch)
+        if any(number in self.arena.places for number in numbers):
+            return op.prepare([self.arena.registers.get(number) for number in numbers])
         return op.prepare([None] * len(outputs))
 
     @cached_property
@@ -155,10 +158,17 @@ def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequen
     pairs = [(inputs[old], outputs[new]) for old, new in updates]
     local, taken = donate(local, [(old, new) for old, new in pairs if old is not None and new is not None])
     constants, nodes = _constants(local) if stages else ({}, local.nodes)
-    memory = arena(local, nodes, roots(local)) if stages else Arena({}, 0)
+    memory, away = Arena({}, 0), Leaving(())
+    if stages:
+        held = roots(local)
+        memory = arena(local, nodes, held)
+        seen = frozenset[int]().union(*(held[number] for number in local.outputs))
+        replaced = {new: old for old, new in updates if inputs[old] not in taken | seen}
+        away = leaving(memory, held, outputs, replaced)
     return Program(
         graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
-        _instructions(local, nodes, set(constants)), tuple(constants.items()), memory, tuple(stages),
+        _instructions(local, nodes, set(constants), memory), tuple(constants.items()), memory,
+        away, tuple(stages),
         tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph),
     )  # fmt: skip
 
@@ -179,7 +189,7 @@ def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank:
     return tuple(next(held) if rank in graph.values[number].placement else None for number in numbers)
 
 
-def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int]) -> tuple[Instruction, ...]:
+def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena) -> tuple[Instruction, ...]:
     """Those of `nodes`, each with the registers that nothing reads after it."""
     last: dict[int, int] = {}
     for position, node in enumerate(nodes):
@@ -189,7 +199,7 @@ def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int]) -> t
     for position, node in enumerate(nodes):
         dead = tuple(n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept)
         moves = isinstance(node.op, Move | Inside)
-        found.append(Instruction(node.inputs, node.outputs, dead, moves, node))
+        found.append(Instruction(node.inputs, node.outputs, dead, moves, node, memory.scratch.get(position, ())))
     return tuple(found)
 
 
