@@ -18,7 +18,7 @@ from flowcore.comm.arena import Arena, Lease, NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.group import FULL, NOTHING, RESULT, RESULT_SLOT, SCRATCH, SOURCE, SOURCE_SLOT, Group
 from flowcore.comm.kernels import gains, reduce_fused
-from flowcore.comm.reduction import UFUNCS, identity
+from flowcore.comm.reduction import UFUNCS, identity, is_narrow
 from flowcore.comm.route import Place, Read, Route
 from flowcore.comm.segment import Segment
 from flowcore.comm.transport import Array
@@ -80,7 +80,7 @@ class Flat:
                 [(task.index, [_part(views, read, group.index) for read in task.terms]) for task in route.flat]
             )
         is_whole = len(route.flat) == 1 and not route.fills and route.flat[0].shape == self.shape != ()
-        has_terms = is_whole and len(route.flat[0].terms) > 1 and len(plan.levels) == 1
+        has_terms = is_whole and len(route.flat[0].terms) > 1 and len(plan.levels) == 1 and not is_narrow(plan.dtype)
         self.quietly = _quietly()
         self.simple = UFUNCS[plan.levels[0][1]] if has_terms else None
 
@@ -295,7 +295,7 @@ class Slots:
         return phases
 
     def _is_simple(self, terms: int, size: int) -> bool:
-        return terms == 2 and self.ufunc is not None and not gains(terms, size)
+        return terms == 2 and self.ufunc is not None and not gains(terms, size) and not is_narrow(self.plan.dtype)
 
     def _target(self, told: tuple[int, ...], member: int) -> Array:
         """The target block of `member`, to write or to read."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.comm.reduction import Levels, reduce_terms
+from flowcore.comm.reduction import Levels, is_narrow, reduce_terms
 
 Array = np.ndarray[Any, Any]
 PIECE = 128 << 10
@@ -59,7 +59,7 @@ def _compiled_sum() -> Callable[[Sequence[Array], Array], bool] | None:
 
 
 def _by_pieces(terms: Sequence[Array], levels: Levels, out: Array) -> None:
-    if len(terms) <= 2 or out.nbytes <= PIECE:
+    if (len(terms) <= 2 and not is_narrow(out.dtype)) or out.nbytes <= PIECE:
         reduce_terms(terms, levels, out)
         return
     dimension = next((d for d, length in enumerate(out.shape) if length > 1), 0)

@@ -2,6 +2,7 @@
 
 A value partial over several mesh axes is a tree: the first axis reduces what the second axis gives, and so on. So a
 reduction runs from the last axis to the first, in the order of coordinates, and its result never depends on arrival.
+Terms of 16-bit floats are reduced in float32 and rounded once; a path of several steps rounds after each.
 """
 
 from __future__ import annotations
@@ -23,12 +24,17 @@ Levels = tuple[tuple[int, str], ...]
 UFUNCS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
+def is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is float16 or bfloat16, in which no terms are added up."""
+    return dtype.itemsize == 2 and dtype.kind not in "iu"
+
+
 @cache
 def identity(op: str, dtype: np.dtype[Any]) -> Any:
     """The element that leaves every other unchanged under `op`."""
     if op == "sum":
         # -0.0 leaves the sign of every zero as it is; 0.0 would make 0.0 of -0.0
-        return -np.zeros((), dtype)[()] if dtype.kind in "fc" else dtype.type(0)
+        return dtype.type(0) if dtype.kind in "iub" else -np.zeros((), dtype)[()]
     if dtype.kind == "b":
         return op == "min"
     if dtype.kind in "iu":
@@ -48,6 +54,11 @@ def check_partial(layout: Layout, dtype: np.dtype[Any]) -> None:
 
 def reduce_terms(terms: Sequence[Array], levels: Levels, out: Array) -> None:
     """Reduce `terms`, row-major over `levels`, into `out`; a term may be `out` itself only where there is one level."""
+    if is_narrow(out.dtype) and len(terms) > 1:
+        wide = np.empty(out.shape, np.float32)
+        reduce_terms([term.astype(np.float32) for term in terms], levels, wide)
+        np.copyto(out, wide, casting="unsafe")
+        return
     if len(levels) > 1:
         inner = levels[1:]
         count = len(terms) // levels[0][0]

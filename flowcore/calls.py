@@ -16,6 +16,7 @@ import numpy as np
 
 from flowcore.batching import batch_graph, with_axis
 from flowcore.dispatch import apply, asarray
+from flowcore.dtypes import is_float
 from flowcore.errors import GradError, ShapeError
 from flowcore.grad import operands_add, vjp_graph, zeros_like
 from flowcore.graph import Graph
@@ -72,7 +73,7 @@ def pull_graph(body: Graph, cotangents: Sequence[Any], inputs: Sequence[Any]) ->
     """Per input of `body` its gradient, as one call; None where it needs none."""
     wrt = tuple(place for place, x in enumerate(inputs) if x.requires_grad)
     types = body.types(body.outputs)
-    given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and types[p].dtype.kind in "fc")
+    given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and is_float(types[p].dtype))
     graph, extras = vjp_graph(body, wrt, given)
     found = as_tuple(apply(Call(graph), *inputs, *(cotangents[place] for place in given), *extras))
     gradients = dict(zip(wrt, found, strict=True))

@@ -15,6 +15,7 @@ import numpy as np
 from flowcore.batching import batch_graph
 from flowcore.calls import Call
 from flowcore.dispatch import apply, asarray
+from flowcore.dtypes import is_float
 from flowcore.errors import GraphError, ShapeError
 from flowcore.grad import vjp_graph
 from flowcore.graph import Graph, Value
@@ -97,7 +98,7 @@ class Cond(Region):
 
     def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
         wrt = tuple(place - 1 for place, x in enumerate(inputs) if place and x.requires_grad)
-        given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and dy.dtype.kind in "fc")
+        given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and is_float(dy.dtype))
         (then, more), (other, extras) = (vjp_graph(body, wrt, given) for body in self.graphs)
         dys = [cotangents[place] for place in given]
         found = _joined(then, other, more, extras, inputs[0], [*inputs[1:], *dys])

@@ -14,6 +14,7 @@ import numpy as np
 
 from flowcore.derivatives import jvp
 from flowcore.dispatch import apply, asarray
+from flowcore.dtypes import is_float
 from flowcore.grad import vjp
 from flowcore.op import Array, Op, Sample, Type, as_tuple, type_of
 from flowcore.placement.sbp import SBP, B, Partial, Split
@@ -32,7 +33,7 @@ def has_gradient(sample: Sample) -> bool:
     if not sample.is_unique:
         return False
     results = sample.op.infer(*sample.types)
-    floats = [type.dtype for type in (*sample.types, *results) if type.dtype.kind in "fc"]
+    floats = [type.dtype for type in (*sample.types, *results) if is_float(type.dtype)]
     return all(dtype in DOUBLE for dtype in floats) and bool(doubles(sample.types)) and bool(doubles(results))
 
 

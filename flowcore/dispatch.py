@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from flowcore.boxing_op import Relayout
-from flowcore.dtypes import DType, as_dtype, scalar_dtype
+from flowcore.dtypes import NARROW, DType, as_dtype, is_float, is_real, scalar_dtype
 from flowcore.errors import CopyError, DTypeError, FlowcoreError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Builder, Graph, Value, digest_of
 from flowcore.op import FUNCTIONS, OPS, Array, Op, Type, function
@@ -91,12 +91,12 @@ def single(op: Op, values: Sequence[Value], layout: Layout | None) -> Graph:
 
 def record(world: World, op: Op, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
     """Note how `results` came about, for differentiation."""
-    if not any(result.dtype.kind in "fc" for result in results):
+    if not any(is_float(result.dtype) for result in results):
         return
     world.sequence += 1
     made = Record(op, inputs, tuple([tensor.version for tensor in inputs]), results, world.sequence)
     for result in results:
-        if result.dtype.kind in "fc":
+        if is_float(result.dtype):
             result.record = made
             result._requires_grad = True
 
@@ -146,7 +146,7 @@ def held(value: Any, dtype: DType) -> Any:
         return value if isinstance(value, bool) else int(value)
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         raise DTypeError(f"{value} does not fit {dtype}: cast the tensor beside it, or give another dtype")
-    if dtype.kind == "f" and isinstance(value, complex):
+    if is_real(dtype) and isinstance(value, complex):
         raise DTypeError(f"{value} does not fit {dtype}: give a complex dtype, or take the real part")
     return value
 
@@ -214,7 +214,7 @@ def asarray(
     if layout.placement.size > 1:
         # ranks must have been given the same array: their chains differ if not, and they stop when they next meet
         ranks = tuple(sorted(layout.placement.ranks))
-        what = f"asarray of {value.type} {sbp_text(layout.sbp)} with checksum {_checksum(array):#x}"
+        what = f"asarray of {value.type} {sbp_text(layout.sbp)} with checksum {checksum(array):#x}"
         world.record(ranks, digest_of(what), what)
     block = _block_of(array, layout, world.rank, copy is not False)
     return Tensor(value, block) if world.trace is None else world.trace.lift(Tensor(value, block))
@@ -242,9 +242,9 @@ def to_numpy(x: Any, dtype: Any) -> Array:
         array = _from_array(x)
     else:
         array = _from_scalars(x, wanted)
-        if wanted is None and array.dtype.kind in "fc":
-            wanted = as_dtype("float32" if array.dtype.kind == "f" else "complex64")
-    if array.dtype.kind not in "biufc":
+        if wanted is None and is_float(array.dtype):
+            wanted = as_dtype("float32" if is_real(array.dtype) else "complex64")
+    if array.dtype.kind not in "biufc" and array.dtype not in NARROW:
         raise DTypeError(f"an array of dtype {array.dtype} is no tensor: use numbers or booleans")
     if array.dtype.kind == "c" and wanted is not None and wanted.kind not in "bc":
         raise DTypeError(f"an array of {array.dtype} as {wanted} would lose the imaginary part: take the real part")
@@ -272,7 +272,7 @@ def _from_scalars(x: Any, dtype: DType | None) -> Array:
         raise ShapeError(
             f"cannot make an array of {type(x).__name__}: {error}; give numbers, in rows of equal length"
         ) from None
-    is_beyond = dtype is None and array.dtype.kind == "f" and (array >= 2**63).any()
+    is_beyond = dtype is None and is_real(array.dtype) and (array >= 2**63).any()
     if is_beyond and all(isinstance(item, int) for item in np.asarray(x, object).flat):
         # numpy makes floats of integers that fit no one integer dtype
         raise DTypeError(f"no integer dtype holds all of {x!r}: give a floating dtype")
@@ -296,7 +296,8 @@ def _block_of(array: Array, layout: Layout, rank: int, copy: bool) -> Array | No
     return np.array(block, order="C") if copy else block
 
 
-def _checksum(array: Array) -> int:
+def checksum(array: Array) -> int:
+    """A number that tells the bytes of arrays apart."""
     return crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import as_dtype, complex_dtype, float16, float32
+from flowcore.dtypes import NARROW, as_dtype, complex_dtype, float32, is_real
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.ops.arrange import roll
 from flowcore.ops.axes import axes_of, axis_of, whole_number
@@ -155,7 +155,7 @@ def _complex(x: TensorLike, s: Lengths, axes: Sequence[int] | None, norm: Norm, 
 def _prepared(x: TensorLike) -> Tensor:
     """`x` in single or double precision."""
     (tensor,) = floating(x)
-    return astype(tensor, float32) if tensor.dtype == float16 else tensor
+    return astype(tensor, float32) if tensor.dtype in NARROW else tensor
 
 
 def _one(n: int | None) -> Lengths:
@@ -207,6 +207,6 @@ def _count(n: int) -> int:
 
 def _over(numbers: Tensor, length: float, dtype: Any) -> Tensor:
     made = float32 if dtype is None else as_dtype(dtype)
-    if made.kind != "f":
+    if not is_real(made):
         raise DTypeError(f"frequencies of {made}: they are real floating; cast with astype")
     return astype(numbers, made) / length

@@ -84,13 +84,13 @@ class Fused(Op):
         pairs = list(zip(memory, into, strict=True))
         if loop is None or any(place is None and source < 0 for place, source in pairs):
             return partial(self.write, memory)
-        new = [place.reshape(-1) for place, source in pairs if place is not None and source < 0]
-        behind = [*new, *(np.empty(self.columns, dtype) for dtype in self.body.scratch)]
+        new = [flat(place) for place, source in pairs if place is not None and source < 0]
+        behind = [*new, *(flat(np.empty(self.columns, dtype)) for dtype in self.body.scratch)]
         if max(into) >= 0:
 
             def update(*arrays: Array) -> Any:
                 given = [owned(array) for array in arrays]
-                loop(*constants, *[array.reshape(-1) for array in given], *behind)
+                loop(*constants, *map(flat, given), *behind)
                 made = [given[source] if source >= 0 else place for place, source in pairs]
                 return made if len(made) > 1 else made[0]
 
@@ -98,7 +98,7 @@ class Fused(Op):
         results = tuple(memory) if len(memory) > 1 else memory[0]
 
         def call(*arrays: Array) -> Any:
-            loop(*constants, *[owned(array).reshape(-1) for array in arrays], *behind)
+            loop(*constants, *[flat(owned(array)) for array in arrays], *behind)
             return results
 
         return call
@@ -117,16 +117,22 @@ class Fused(Op):
         if self.compiled is None:
             _Tiles(self, arrays, results).run()
             return
-        flat = [array.reshape(-1) for array in arrays]
-        new = [result.reshape(-1) for result, source in zip(results, self.into, strict=True) if source < 0]
-        scratch = [np.empty(self.columns, dtype) for dtype in self.body.scratch]
-        self.compiled(*self.constants, *flat, *new, *scratch)
+        given = [flat(array) for array in arrays]
+        new = [flat(result) for result, source in zip(results, self.into, strict=True) if source < 0]
+        scratch = [flat(np.empty(self.columns, dtype)) for dtype in self.body.scratch]
+        self.compiled(*self.constants, *given, *new, *scratch)
 
 
 def owned(array: Array) -> Array:
     """The array as the loops take it, contiguous and writeable: a copy of one that repeats an element or skips some."""
     flags = array.flags
     return array if flags.c_contiguous and flags.writeable else array.copy()
+
+
+def flat(array: Array) -> Array:
+    """The elements of a contiguous array in a row, narrow ones as their bits, which is how loops take them."""
+    row = array.reshape(-1)
+    return row.view(np.uint16) if row.itemsize == 2 else row
 
 
 class _Tiles:

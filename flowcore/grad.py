@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.dispatch import apply, asarray, filled, operands, to_global
+from flowcore.dtypes import is_float
 from flowcore.errors import GradError, ShapeError
 from flowcore.graph import Graph, Value
 from flowcore.op import OPS, as_tuple, function
@@ -167,7 +168,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 def as_leaf(x: Any) -> Tensor:
     """A new variable with the value of `x`; what is computed from it still depends on `x`, for outer gradients."""
     (tensor,) = operands(x)
-    if tensor.dtype.kind not in "fc":
+    if not is_float(tensor.dtype):
         raise GradError(f"a gradient with respect to {tensor.value.type} does not exist: cast it to a floating dtype")
     leaf: Tensor = apply(OPS["alias"](), tensor)
     leaf._requires_grad = True

@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 
 from flowcore.dispatch import located
-from flowcore.dtypes import ALL, DEFAULTS, DType, as_dtype, float32, int64, promote, real_dtype, scalar_dtype
+from flowcore.dtypes import (
+    ALL,
+    DEFAULTS,
+    DType,
+    as_dtype,
+    float32,
+    int64,
+    is_float,
+    kind_of,
+    limits,
+    promote,
+    real_dtype,
+    scalar_dtype,
+)
 from flowcore.errors import DTypeError
 from flowcore.op import MAX_DIMENSIONS
 from flowcore.placement.mesh import Placement
@@ -62,9 +75,9 @@ class IntegerInfo:
 def finfo(type: Any, /) -> FloatInfo:
     """The limits of a floating dtype, or that of a tensor."""
     dtype = _dtype_of(type)
-    if dtype.kind not in "fc":
+    if not is_float(dtype):
         raise DTypeError(f"finfo of {dtype}: takes floating dtypes; use iinfo for integers")
-    found = np.finfo(dtype)
+    found = limits(dtype)
     eps, highest, lowest, normal = map(float, (found.eps, found.max, found.min, found.smallest_normal))
     return FloatInfo(int(found.bits), eps, highest, lowest, normal, real_dtype(dtype))
 
@@ -84,7 +97,7 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     for one in kind if isinstance(kind, tuple) else (kind,):
         if isinstance(one, str) and one not in KINDS:
             raise DTypeError(f"unknown kind of dtypes {one!r}: use one of {', '.join(KINDS)}")
-        if asked.kind in KINDS[one] if isinstance(one, str) else asked == as_dtype(one):
+        if kind_of(asked) in KINDS[one] if isinstance(one, str) else asked == as_dtype(one):
             return True
     return False
 

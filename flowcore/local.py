@@ -29,6 +29,7 @@ class Move(Op):
     result: Type | None
 
     name: ClassVar[str] = "move"
+    narrow: ClassVar[bool] = True
 
     def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
         return () if self.result is None else (self.result,)
@@ -56,6 +57,7 @@ class Inside(Op):
     types: tuple[Type, ...]
 
     name: ClassVar[str] = "inside"
+    narrow: ClassVar[bool] = True
 
     def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
         return self.types

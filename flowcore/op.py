@@ -135,6 +135,8 @@ class Op:
     """Whether its results never share memory with an operand."""
     writes: ClassVar[bool] = False
     """Whether it has `write`, which computes into memory that it is given."""
+    narrow: ClassVar[bool] = False
+    """Whether `kernel` takes float16 and bfloat16 as they are, computing in float32; others are given float32."""
     index_equation: ClassVar[str] = ""
     """Its index equation where one holds for all inputs, as `...mk,...kn->...mn`; `...` are leading dimensions."""
     bodies: ClassVar[tuple[str, ...]] = ()

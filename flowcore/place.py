@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
-from flowcore.dispatch import default_layout, to_numpy
+from flowcore.dispatch import checksum, default_layout, to_numpy
 from flowcore.dtypes import as_dtype
 from flowcore.errors import DTypeError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Value
@@ -54,7 +53,7 @@ def from_local(
     if world.rank not in layout.placement:
         return _handle(layout, shape, dtype, block)
     array = None if block is None else np.array(to_numpy(block, dtype), order="C")
-    mine = None if array is None else (array.shape, str(array.dtype), crc32(array.data if array.size else b""))
+    mine = None if array is None else (array.shape, str(array.dtype), checksum(array))
     stated = None if shape is None else tuple(shape)
     told = world.gather(tuple(sorted(ranks)), (mine, stated), f"from_local of {layout}")
     held = dict(zip(sorted(ranks), told, strict=True))

@@ -24,6 +24,7 @@ from flowcore.local import Inside, Move, localize
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
+from flowcore.passes.widen import widen
 from flowcore.world import World
 
 Stage = Callable[[Graph], Graph]
@@ -150,7 +151,7 @@ def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequen
 
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
     """
-    local = localize(graph, rank)
+    local = widen(localize(graph, rank))
     for stage in stages:
         local = stage(local)
     inputs = _registers(graph, graph.inputs, local.inputs, rank)

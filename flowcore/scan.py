@@ -19,6 +19,7 @@ import numpy as np
 
 from flowcore.batching import batch_graph, with_axis
 from flowcore.dispatch import apply
+from flowcore.dtypes import is_float
 from flowcore.errors import ShapeError
 from flowcore.grad import operands_add, vjp_graph, zeros_like
 from flowcore.graph import Graph
@@ -172,7 +173,7 @@ class Scan(Loop):
 
     def floats(self, numbers: Sequence[int]) -> tuple[int, ...]:
         """Which of these values of the body have a gradient."""
-        return tuple(place for place, type in enumerate(self.body.types(numbers)) if type.dtype.kind in "fc")
+        return tuple(place for place, type in enumerate(self.body.types(numbers)) if is_float(type.dtype))
 
     def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
         n, end = self.carries, self.carries + self.slices

@@ -14,6 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
+from flowcore.dtypes import is_float, kind_of
 from flowcore.op import Array, Op, Sample, Type, as_tuple, is_valid, local_block
 from flowcore.placement.layout import Shape, block, box_size, intersect
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial, Split, Window
@@ -21,7 +22,7 @@ from flowcore.placement.signature import Signature
 
 Random = np.random.Generator
 UFUNCS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
-TOLERANCE = {"float16": 1e-2, "float32": 1e-4, "complex64": 1e-4, "float64": 1e-9, "complex128": 1e-9}
+TOLERANCE = {"bfloat16": 5e-2, "float16": 1e-2, "float32": 1e-4, "complex64": 1e-4, "float64": 1e-9, "complex128": 1e-9}
 TRIALS, FEW, TRIALS_OF_FEW = 12, 8, 64
 """Values are drawn so often, and more often where a result has few elements, before a signature counts as sound."""
 
@@ -30,7 +31,7 @@ def draw(type: Type, how: str, random: Random) -> Array:
     """A whole value of `type`, drawn as `Sample.draw` says."""
     kind, _, bound = how.partition(":")
     value: Array
-    match kind, type.dtype.kind:
+    match kind, kind_of(type.dtype):
         case "index", _:
             value = random.integers(0, int(bound), type.shape)
         case "key", _:
@@ -154,7 +155,7 @@ def is_close(a: Array, b: Array, tolerance: float) -> bool:
     """Equal, to a relative and absolute error; whole numbers exactly."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if a.dtype.kind not in "fc":
+    if not is_float(a.dtype):
         return bool(np.array_equal(a, b))
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flowcore.dtypes import DType
+from flowcore.dtypes import DType, is_float, kind_of
 from flowcore.errors import CopyError, DTypeError, GradError, PlacementError, ShapeError, TraceError, VersionError
 from flowcore.graph import Value
 from flowcore.op import FUNCTIONS, Array, Op
@@ -118,7 +118,7 @@ class Tensor(Operators):
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
-        if wanted and self.dtype.kind not in "fc":
+        if wanted and not is_float(self.dtype):
             raise GradError(f"a tensor of dtype {self.dtype} has no gradient: cast it to a floating dtype first")
         if not wanted and self.record is not None:
             raise GradError("requires_grad can be cleared on leaves only: use detach()")
@@ -244,7 +244,7 @@ class Tensor(Operators):
         return int(self._number("index", "iu"))
 
     def _number(self, wanted: str, kinds: str) -> Any:
-        if self.dtype.kind not in kinds:
+        if kind_of(self.dtype) not in kinds:
             raise DTypeError(f"{self.dtype} cannot become an {wanted} of Python: cast it with astype first")
         return self.item()
 

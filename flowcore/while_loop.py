@@ -15,6 +15,7 @@ from flowcore.batching import batch_graph, with_axis
 from flowcore.cond import select
 from flowcore.derivatives import jvp
 from flowcore.dispatch import apply
+from flowcore.dtypes import is_float
 from flowcore.errors import GradError, ShapeError, TraceError
 from flowcore.grad import zeros_like
 from flowcore.graph import Graph, Value
@@ -121,7 +122,7 @@ class WhileLoop(Loop):
 
     def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
         wrt = tuple(place for place, x in enumerate(inputs) if x.requires_grad)
-        given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and dy.dtype.kind in "fc")
+        given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and is_float(dy.dtype))
         op = WhileTransposed(self.carries, wrt, given, self.test, self.body)
         found = as_tuple(apply(op, *inputs, *(cotangents[place] for place in given)))
         gradients = dict(zip(wrt, found, strict=True))
@@ -176,7 +177,7 @@ class WhileTransposed(Region):
         if not self.given:
             return tuple(second.get(place) for place in range(len(inputs)))
         along = dict(zip(self.wrt, cotangents, strict=True))
-        floats = [place for place, x in enumerate(inputs[:count]) if x.dtype.kind in "fc"]
+        floats = [place for place, x in enumerate(inputs[:count]) if is_float(x.dtype)]
         moving = [place for place in floats if place < n or along.get(place) is not None]
         carried, fixed = [p for p in moving if p < n], [p for p in moving if p >= n]
 

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 # a loop over many arrays is vectorised only where LLVM may compare them all for overlap; the default is 8 pairs
 llvm.set_option("", "--runtime-memory-check-threshold=400")
 
-f4, f8, i4, i8 = np.float32, np.float64, np.int32, np.int64
+f4, f8, i4, i8, u2 = np.float32, np.float64, np.int32, np.int64, np.uint16
 inf, nan = math.inf, math.nan
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
@@ -63,6 +63,75 @@ def greatest_f4(a, b):
 @exact
 def greatest_f8(a, b):
     return greatest(a, b)
+
+
+def _half_to_float(context, x):
+    """The float32 that the bits of a float16 stand for."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+def _float_to_half(context, x):
+    """The bits of the float16 nearest to a float32, of two the even one."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+def _brain_to_float(context, x):
+    """The float32 that the bits of a bfloat16 stand for: its upper half."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.zext(arguments[0], word), word(16)), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+def _float_to_brain(context, x):
+    """The bits of the bfloat16 nearest to a float32, of two the even one; nan stays nan."""
+
+    def generate(context, builder, signature, arguments):
+        word, (number,) = ir.IntType(32), arguments
+        bits = builder.bitcast(number, word)
+        upper = builder.lshr(bits, word(16))
+        half = builder.add(word(0x7FFF), builder.and_(upper, word(1)))
+        nearest = builder.lshr(builder.add(bits, half), word(16))
+        is_nan = builder.fcmp_unordered("uno", number, number)
+        return builder.trunc(builder.select(is_nan, builder.or_(upper, word(0x40)), nearest), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+_f4_f2: Any = intrinsic(_half_to_float)
+_f2_f4: Any = intrinsic(_float_to_half)
+_f4_b2: Any = intrinsic(_brain_to_float)
+_b2_f4: Any = intrinsic(_float_to_brain)
+
+
+@exact
+def f4_f2(x):
+    return _f4_f2(x)
+
+
+@exact
+def f2_f4(x):
+    return _f2_f4(x)
+
+
+@exact
+def f4_b2(x):
+    return _f4_b2(x)
+
+
+@exact
+def b2_f4(x):
+    return _b2_f4(x)
 
 
 @fused
@@ -201,7 +270,10 @@ def abs_i8(x):
     return abs(x)
 
 
-KINDS = {"f4": types.float32, "f8": types.float64, "i4": types.int32, "i8": types.int64, "b1": types.boolean}
+KINDS = {
+    "f4": types.float32, "f8": types.float64, "i4": types.int32, "i8": types.int64, "b1": types.boolean,
+    "f2": types.uint16, "b2": types.uint16,
+}  # fmt: skip
 
 
 def signature(integers, arrays):

@@ -16,8 +16,12 @@ import numpy as np
 
 from flowcore.op import Op
 
-NAMES = {"float32": "f4", "float64": "f8", "int32": "i4", "int64": "i8", "bool": "b1"}
+NAMES = {
+    "float32": "f4", "float64": "f8", "int32": "i4", "int64": "i8", "bool": "b1", "float16": "f2", "bfloat16": "b2",
+}  # fmt: skip
 """The dtypes that loops are generated for."""
+BITS = {"f2": np.uint16, "b2": np.uint16}
+"""What a loop sees narrow numbers as: their bits, which it casts to float32 and back."""
 FUNCTION = re.compile(r"\b([a-z]\w*)\(")
 LETTER = re.compile(r"\b[abc]\b")
 
@@ -245,12 +249,16 @@ def expression(step: Step, values: tuple[Value, ...]) -> str:
     """What a step computes, from the scalar expression of its operator."""
     match step.kind:
         case "literal":
-            value = np.dtype(step.dtype).type(step.op.value)  # type: ignore[attr-defined]  # its operator is a full
+            value = np.array(step.op.value, step.dtype)  # type: ignore[attr-defined]  # its operator is a full
+            if NAMES[step.dtype] in BITS:
+                return f"u2({int(value.view(np.uint16))})"
             return f"{NAMES[step.dtype]}({value.item()!r})"
         case "same":
             return f"v{step.inputs[0]}"
     names = dict(zip("abc", (f"v{number}" for number in step.inputs), strict=False))
     text = LETTER.sub(lambda found: names[found[0]], step.op.scalar)
-    kind = NAMES[values[step.inputs[-1]].dtype]
+    kind, made = NAMES[values[step.inputs[-1]].dtype], NAMES[step.dtype]
+    if (kind in BITS or made in BITS) and kind != made:
+        return f"{made}_{kind}({text})"
     text = FUNCTION.sub(lambda found: f"{found[1]}_{kind}(", text)
-    return text if step.dtype == "bool" else f"{NAMES[step.dtype]}({text})"
+    return text if step.dtype == "bool" else f"{made}({text})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
+from flowcore.dtypes import is_real
 from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.nn.arrays import takes_arrays
 from flowcore.nn.functions import dropout
@@ -70,7 +71,7 @@ def _mask(mask: Tensor, query: Tensor, key: Tensor, heads: int | None) -> Tensor
         raise FlowcoreError(f"attn_mask of shape {mask.shape}: it needs dimensions for queries and keys; reshape it")
     if mask.shape[-1] == 1 != key.shape[-2]:
         mask = broadcast_to(mask, (*mask.shape[:-1], key.shape[-2]))
-    if mask.dtype.kind == "f":
+    if is_real(mask.dtype):
         mask = astype(mask, query.dtype)
     if heads is not None and mask.ndim > 2:
         own = query.shape[-4:-2] if mask.shape[-3] == heads else (1, 1)

@@ -11,6 +11,7 @@ from math import exp as exponential
 from math import log as logarithm
 from math import pi
 
+from flowcore.dtypes import is_real
 from flowcore.errors import DTypeError, FlowcoreError, ShapeError
 from flowcore.nn.activations import log_softmax, softplus
 from flowcore.nn.arrays import takes_arrays
@@ -46,7 +47,7 @@ def cross_entropy(
         raise FlowcoreError(f"cross_entropy with label_smoothing={label_smoothing}: it lies between 0 and 1")
     along = _class_axis(logits, axis)
     logs, numbers = log_softmax(logits, along), _per_class(weight, logits, along)
-    if target.dtype.kind == "f" and target.shape == logits.shape:
+    if is_real(target.dtype) and target.shape == logits.shape:
         if ignore_index is not None:
             raise FlowcoreError("ignore_index with probabilities as targets: it names a class number; leave it out")
         shared = target * (1 - label_smoothing) + label_smoothing / logits.shape[along]

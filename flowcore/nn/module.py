@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from flowcore.dispatch import asarray, default_layout, to_global
-from flowcore.dtypes import as_dtype
+from flowcore.dtypes import as_dtype, is_real
 from flowcore.errors import CheckpointError, PlacementError, ShapeError, TraceError
 from flowcore.grad import no_grad
 from flowcore.placement.layout import Layout, kept
@@ -164,7 +164,7 @@ class Module:
         _outside_trace("cast")
         wanted = as_dtype(dtype)
         for _, tensor in self.named_tensors():
-            if tensor.dtype.kind == "f" and tensor.dtype != wanted:
+            if is_real(tensor.dtype) and tensor.dtype != wanted:
                 with no_grad():
                     become(tensor, tensor.astype(wanted))
                     tensor._grad = None

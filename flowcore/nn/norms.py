@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
-
+from flowcore.dtypes import limits
 from flowcore.errors import ShapeError
 from flowcore.nn.arrays import takes_arrays
 from flowcore.ops.unary import sqrt
@@ -42,7 +41,7 @@ def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps:
 
     eps: None, the least that makes a difference to 1 in the dtype of x.
     """
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = float(limits(x.dtype).eps) if eps is None else eps
     y = x / sqrt((x * x).mean(axis=_last(x, shape, "rms_norm"), keepdims=True) + eps)
     return _weighted(y, weight, None)
 

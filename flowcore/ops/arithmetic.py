@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from flowcore.dtypes import is_float, is_real
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, operator
 from flowcore.ops.cast import floating
@@ -107,7 +108,7 @@ class Power(Binary):
         if b.dtype.kind == "i" and b.size and b.min() < 0:
             raise DTypeError(f"pow of {a.dtype} to {b.min()}: integers have no such power; cast one with astype")
         found = np.power(a, b)
-        if a.dtype.kind == "f" and np.any(half := b == 0.5):
+        if is_real(a.dtype) and np.any(half := b == 0.5):
             # along an exponent that repeats numpy takes the root: nan of -inf, where the power is inf, -0.0 of -0.0
             found = np.where(half, np.where(a == -np.inf, np.inf, np.abs(found)), found)
         return found
@@ -120,7 +121,7 @@ class Power(Binary):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return [sample for sample in super().samples() if sample.types[0].dtype.kind in "fc"]
+        return [sample for sample in super().samples() if is_float(sample.types[0].dtype)]
 
 
 @operator
@@ -132,7 +133,7 @@ class FloorDivide(Binary):
 
     def kernel(self, a: Array, b: Array, **_: Any) -> Any:
         found = np.floor_divide(a, b)
-        if a.dtype.kind == "f":
+        if is_real(a.dtype):
             # numpy follows Python where an operand is infinite; the array API follows the quotient
             quotient = np.divide(a, b)
             found = np.where((np.isinf(a) & np.isfinite(b)) | (np.isfinite(a) & np.isinf(b)), quotient, found)

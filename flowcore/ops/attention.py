@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import asarray
-from flowcore.dtypes import bool_, float64
+from flowcore.dtypes import bool_, float64, is_real
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.grad import vjp
 from flowcore.op import Array, Block, Op, Sample, Type, operator
@@ -55,7 +55,7 @@ class AttentionLike(Op):
         """The leading dimensions of the result; DTypeError or ShapeError where the operands do not fit."""
         q, k, v = types[:3]
         own = types[: len(self.inner)]
-        if any(type.dtype != q.dtype for type in own) or q.dtype.kind != "f":
+        if any(type.dtype != q.dtype for type in own) or not is_real(q.dtype):
             shown = ", ".join(str(type.dtype) for type in own)
             raise DTypeError(f"attention of {shown}: operands must have one floating dtype; cast with astype")
         fits = len({type.ndim for type in types}) == 1 and q.ndim >= 2

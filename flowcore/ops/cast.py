@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import located, operands, to_global
-from flowcore.dtypes import ALL, DType, as_dtype, float32, is_float, promote
+from flowcore.dtypes import ALL, DType, as_dtype, float32, is_float, is_real, promote
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Sample, Type, function, operator
 from flowcore.ops.alias import fresh
@@ -38,6 +38,7 @@ class Cast(Elementwise):
     dtype: str
 
     name: ClassVar[str] = "cast"
+    narrow: ClassVar[bool] = True
     scalar: ClassVar[str] = "a"
     kinds: ClassVar[str] = "biufc"
 
@@ -54,7 +55,7 @@ class Cast(Elementwise):
     def properties(self, x: Type) -> Algebra:
         source, target = x.dtype, self.target
         narrower = source.kind in "iu" and target.kind in "iu" and target.itemsize <= source.itemsize
-        keeps_order = source.kind == "b" or (source.kind != "c" and target.kind == "f") or np.can_cast(source, target)
+        keeps_order = source.kind == "b" or (source.kind != "c" and is_real(target)) or np.can_cast(source, target)
         return Algebra(
             linear=(frozenset({0}),) if narrower or (is_float(source) and is_float(target)) else (),
             monotone=(1,) if keeps_order and target.kind not in "bc" else (),
@@ -62,6 +63,15 @@ class Cast(Elementwise):
 
     def kernel(self, x: Array) -> Array:
         return x.astype(self.target)
+
+    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        (result,) = results
+        assert result is not None
+        np.copyto(result, arrays[0], casting="unsafe")
+        return result
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers
 
     def vjp(self, dy: Tensor, x: Tensor) -> Any:
         if not is_float(x.dtype):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import DType, bool_
+from flowcore.dtypes import DType, bool_, is_float
 from flowcore.op import Sample, operator
 from flowcore.ops.elementwise import Elementwise, elementwise_samples
 from flowcore.ops.pointwise import binary, unary
@@ -62,7 +62,7 @@ class Predicate(Elementwise):
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         # of integers the answer is known beforehand
-        return [sample for sample in elementwise_samples(cls()) if sample.types[0].dtype.kind in "fc"]
+        return [sample for sample in elementwise_samples(cls()) if is_float(sample.types[0].dtype)]
 
 
 @operator

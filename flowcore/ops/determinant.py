@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from flowcore.dispatch import filled, operands
-from flowcore.dtypes import DType, complex64, complex128, float32, float64, real_dtype
+from flowcore.dtypes import DType, complex64, complex128, float32, float64, limits, real_dtype
 from flowcore.errors import DTypeError
 from flowcore.op import Array, Op, Sample, Type, operator, type_of
 from flowcore.ops.call import apply, apply_all
@@ -184,7 +184,7 @@ def tolerance(matrix: Tensor, rtol: TensorLike) -> Tensor:
     """`rtol`, or max(m, n) times the dtype's epsilon, as a tensor beside `matrix`."""
     dtype = real_dtype(matrix.dtype)
     if rtol is None:
-        rtol = max(matrix.shape[-2:]) * float(np.finfo(dtype).eps)
+        rtol = max(matrix.shape[-2:]) * float(limits(dtype).eps)
     if isinstance(rtol, int | float):
         return filled((), float(rtol), dtype, Layout(matrix.placement, B))
     return astype(operands(matrix, rtol)[1], dtype)

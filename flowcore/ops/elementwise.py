@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import DType, bool_, complex128, float32, float64, int64
+from flowcore.dtypes import DType, bool_, complex128, float32, float64, int64, kind_of
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import MAX_DIMENSIONS, Array, Op, Sample, Type
 from flowcore.placement.layout import Shape
@@ -70,7 +70,7 @@ class Elementwise(Op):
         if any(type.dtype != dtype for type in types):
             shown = " and ".join(str(type.dtype) for type in types)
             raise DTypeError(f"{self.name} of {shown}: operands must have one dtype; cast with astype")
-        if dtype.kind not in self.kinds:
+        if kind_of(dtype) not in self.kinds:
             accepted = ", ".join(KINDS[kind] for kind in self.kinds)
             raise DTypeError(f"{self.name} of {dtype}: takes {accepted}; cast with astype")
         return dtype

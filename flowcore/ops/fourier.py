@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from flowcore.dtypes import complex64, complex128, complex_dtype, float32, float64, real_dtype
+from flowcore.dtypes import complex64, complex128, complex_dtype, float32, float64, kind_of, real_dtype
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
@@ -44,7 +44,7 @@ class Transform(Op):
         return x
 
     def infer(self, x: Type, **_: Any) -> tuple[Type, ...]:
-        if x.dtype.kind not in self.kinds or real_dtype(x.dtype).itemsize < 4:
+        if kind_of(x.dtype) not in self.kinds or real_dtype(x.dtype).itemsize < 4:
             wanted = "complex" if self.kinds == "c" else "real"
             raise DTypeError(f"{self.name} of {x.dtype}: takes {wanted} numbers, single or double; cast with astype")
         result = self.made(x)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import float64, int64
+from flowcore.dtypes import float64, int64, is_real
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
@@ -138,7 +138,7 @@ class WindowArgMax(Windowed):
             from_x: Any = (..., *source)
             value, held, old = x[from_x], best[there], found[there]
             better = (value > held) | (old < 0)
-            if x.dtype.kind == "f":
+            if is_real(x.dtype):
                 better |= np.isnan(value) & ~np.isnan(held)
             np.copyto(held, value, where=better)
             np.copyto(old, number, where=better)

@@ -13,7 +13,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import filled, operands
-from flowcore.dtypes import DType, bool_, complex128, float16, float32, float64, int32, int64, is_float, uint64
+from flowcore.dtypes import (
+    NARROW,
+    DType,
+    bool_,
+    complex128,
+    float32,
+    float64,
+    int32,
+    int64,
+    is_float,
+    is_real,
+    kind_of,
+    uint64,
+)
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axes_of, letters
@@ -44,7 +57,7 @@ class Reduction(Op):
 
     def check(self, x: Type) -> None:
         """DTypeError or ShapeError where `x` cannot be reduced so."""
-        if x.dtype.kind not in self.kinds:
+        if kind_of(x.dtype) not in self.kinds:
             accepted = ", ".join(KINDS[kind] for kind in self.kinds)
             raise DTypeError(f"{self.name} of {x.dtype}: takes {accepted}; cast with astype")
         axes_of(self.axes, x.ndim, self.name)
@@ -69,7 +82,7 @@ class Reduction(Op):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        dtypes = [dtype for dtype in (float64, int64, bool_, complex128) if dtype.kind in cls.kinds]
+        dtypes = [dtype for dtype in (float64, int64, bool_, complex128) if kind_of(dtype) in cls.kinds]
         cases = [(shape, axes, float64) for shape, axes in SAMPLES] + [((5, 7), (0,), dtype) for dtype in dtypes[1:]]
         return tuple(
             Sample(cls(axes=axes), (Type(shape, dtype),), ("bool" if dtype == bool_ else "normal",))
@@ -158,12 +171,12 @@ def _reduced(ufunc: np.ufunc, op: Reduction, x: Array, identity: Any) -> Any:
 
 def lowest(dtype: DType) -> Any:
     """The identity of max."""
-    return False if dtype.kind == "b" else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return False if dtype.kind == "b" else -np.inf if is_real(dtype) else np.iinfo(dtype).min
 
 
 def highest(dtype: DType) -> Any:
     """The identity of min."""
-    return True if dtype.kind == "b" else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return True if dtype.kind == "b" else np.inf if is_real(dtype) else np.iinfo(dtype).max
 
 
 def sum_dtype(dtype: DType) -> DType:
@@ -173,7 +186,7 @@ def sum_dtype(dtype: DType) -> DType:
 
 def accumulator(dtype: DType) -> DType:
     """The dtype in which sums and products of `dtype` are formed: terms in half precision would be lost one by one."""
-    return float32 if dtype == float16 else sum_dtype(dtype)
+    return float32 if dtype in NARROW else sum_dtype(dtype)
 
 
 def _spread(op: Reduction, dy: Tensor, x: Tensor) -> Tensor:

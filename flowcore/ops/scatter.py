@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import DType, bool_, float64, int64
+from flowcore.dtypes import DType, bool_, float64, int64, kind_of
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
@@ -57,7 +57,7 @@ class Scatter(Op):
         return 0
 
     def infer(self, rows: Type, indices: Type) -> tuple[Type, ...]:
-        if indices.dtype.kind not in "iu" or rows.dtype.kind not in self.kinds:
+        if indices.dtype.kind not in "iu" or kind_of(rows.dtype) not in self.kinds:
             raise DTypeError(
                 f"{self.name} of {rows.dtype} by {indices.dtype}: takes numbers by integers; cast with astype"
             )

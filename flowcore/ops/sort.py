@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import bool_, float32, float64, int32, int64
+from flowcore.dtypes import bool_, float32, float64, int32, int64, is_real
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters
@@ -76,7 +76,7 @@ class Sort(Ordering):
 
     def kernel(self, x: Array) -> Any:
         # integers that are equal cannot be told apart; zeros of floats can, by their sign
-        is_stable = x.dtype.kind == "f"
+        is_stable = is_real(x.dtype)
         return self.turned(np.sort(self.turned(x), axis=self.axis, kind="stable" if is_stable else None))
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class ArgTop(Ordering):
     def kernel(self, x: Array) -> Any:
         rows = np.moveaxis(x, self.axis, -1)
         length = rows.shape[-1]
-        if 0 < self.k * FEW < length and x.size and not (x.dtype.kind == "f" and np.isnan(x).any()):
+        if 0 < self.k * FEW < length and x.size and not (is_real(x.dtype) and np.isnan(x).any()):
             found = self._picked(rows)
             values = np.take_along_axis(rows, found, -1)
             found = np.take_along_axis(found, _order(values, self.descending), -1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import operands
-from flowcore.dtypes import bool_, float16, float32, is_float
+from flowcore.dtypes import NARROW, bool_, float32, is_float
 from flowcore.op import Array, Type, function, operator
 from flowcore.ops.axes import axes_of
 from flowcore.ops.call import apply
@@ -76,8 +76,8 @@ def mean(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tens
 
 def _wide(x: Tensor) -> tuple[Tensor, Any]:
     """`x` in a dtype in which half-precision sums do not overflow, and the dtype of its mean."""
-    if x.dtype == float16:
-        return astype(x, float32), float16
+    if x.dtype in NARROW:
+        return astype(x, float32), x.dtype
     return x, x.dtype if is_float(x.dtype) else float32
 
 

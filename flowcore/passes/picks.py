@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowcore.dtypes import bool_
+from flowcore.dtypes import bool_, is_real
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import OPS, Op, Type
 from flowcore.passes.dce import dce
@@ -36,7 +36,7 @@ def _table(graph: Graph, node: Node) -> Type | None:
 def _is_pick(graph: Graph, node: Node, table: Type, made: dict[int, Node]) -> bool:
     """Whether `node` takes or gives one element per row of `table`, by indices that are in range."""
     op: Any = node.op
-    if table.dtype.kind != "f" or not op.axis == op.batch == table.ndim - 1:
+    if not is_real(table.dtype) or not op.axis == op.batch == table.ndim - 1:
         return False
     indices = node.inputs[1]
     if graph.values[indices].type.shape != (*table.shape[:-1], 1):

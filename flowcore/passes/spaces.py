@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
+from flowcore.dtypes import NARROW, float32, is_real
 from flowcore.graph import Graph, Node
 from flowcore.jit.source import NAMES, Step
 from flowcore.op import Type
@@ -122,7 +123,7 @@ def _long(shape: Shape) -> Shape:
 def _reduced(node: Node, x: Type, known: Spaces, kernel: Shape, split: int) -> str | None:
     axes: Collection[int] = node.op.axes  # type: ignore[attr-defined]  # a reduction's
     held = known.own.get(node.inputs[0])
-    if x.dtype.kind != "f" or not axes:
+    if not is_real(x.dtype) or not axes:
         return None
     everything = len(axes) == x.ndim
     if x.shape == kernel and known.read(node.inputs[0], Reading("rc")) and held != "":
@@ -146,6 +147,9 @@ def is_fusable(graph: Graph, node: Node) -> bool:
     if any(str(type.dtype) not in NAMES or type.size == 0 for type in types):
         return False
     kinds = [type.dtype.kind for type in types]
+    if any(type.dtype in NARROW for type in types) and node.op.loop not in ("same", "literal"):
+        # narrow numbers are loaded and stored, never computed with
+        return node.op.name == "cast" and any(type.dtype == float32 for type in types)
     match node.op.loop:
         case "map" if node.op.name == "cast":
             # a float as an integer or a bool is not what compiled code makes of it

@@ -23,7 +23,7 @@ def drawn(dtype: str, size: int, offset: int, seed: int) -> np.ndarray[Any, Any]
 @pytest.mark.parametrize(
     "levels", [((2, "sum"),), ((3, "sum"),), ((5, "sum"),), ((2, "max"), (2, "sum")), ((4, "min"),)], ids=str
 )
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "c8"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "c8", "f2", "bfloat16"])
 def test_a_fused_reduction_gives_the_bits_of_one_after_another(
     levels: Levels, dtype: str, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
