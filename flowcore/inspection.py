@@ -151,7 +151,7 @@ class NamespaceInfo:
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
         """The dtypes of `kind`, as `isdtype` takes it (None: all that the array API names)."""
         located(device, None)
-        named = {dtype.name: dtype for dtype in ALL if dtype.name != "float16"}
+        named = {dtype.name: dtype for dtype in ALL if dtype not in NARROW}
         return {name: dtype for name, dtype in named.items() if kind is None or isdtype(dtype, kind)}
 
 
