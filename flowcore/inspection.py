@@ -11,6 +11,7 @@ import numpy as np
 from flowcore.dispatch import located
 from flowcore.dtypes import (
     ALL,
+    NARROW,
     DEFAULTS,
     DType,
     as_dtype,
