@@ -11,8 +11,8 @@ import numpy as np
 from flowcore.dispatch import located
 from flowcore.dtypes import (
     ALL,
-    NARROW,
     DEFAULTS,
+    NARROW,
     DType,
     as_dtype,
     float32,
