@@ -15,6 +15,7 @@ from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
+from flowcore.passes.views import pack, view_slices
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan, replicated, stays_replicated
 from flowcore.region import settle
@@ -24,7 +25,7 @@ from flowcore.verify import verify
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
-LOCAL: tuple[Stage, ...] = (fold_transposes, compare_picks, fuse)
+LOCAL: tuple[Stage, ...] = (view_slices, fold_transposes, compare_picks, fuse, pack)
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()
 _turn = RLock()

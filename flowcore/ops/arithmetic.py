@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import is_float, is_real
+from flowcore.dtypes import bool_, is_float, is_real
 from flowcore.errors import DTypeError
-from flowcore.op import Array, Sample, operator
+from flowcore.op import Array, Sample, Type, operator
 from flowcore.ops.cast import floating
 from flowcore.ops.complex import conj
 from flowcore.ops.elementwise import Elementwise, sum_to
@@ -24,6 +24,7 @@ from flowcore.tensor import Tensor
 __all__ = ["add", "divide", "floor_divide", "multiply", "pow", "power", "remainder", "subtract"]
 
 FIRST, SECOND, BOTH = frozenset({0}), frozenset({1}), frozenset({0, 1})
+HALF = np.array(0.5)
 Pair = tuple[Tensor | None, Tensor | None]
 
 
@@ -112,6 +113,21 @@ class Power(Binary):
             # along an exponent that repeats numpy takes the root: nan of -inf, where the power is inf, -0.0 of -0.0
             found = np.where(half, np.where(a == -np.inf, np.inf, np.abs(found)), found)
         return found
+
+    def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
+        return Type(types[1].shape, bool_), Type((), bool_)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (a, b), (result, half, some) = arrays, results
+        if a.dtype.kind != "f":
+            result[...] = self.kernel(a, b)
+            return result
+        np.logical_or.reduce(np.equal(b, HALF, out=half), axis=None, out=some)
+        if some:
+            result[...] = self.kernel(a, b)
+        else:
+            np.power(a, b, out=result)
+        return result
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> Pair:
         # what would be nan is kept out of the products: the logarithm of a real base <= 0 or of 0, and 0 · 0^-1

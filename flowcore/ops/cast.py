@@ -64,14 +64,10 @@ class Cast(Elementwise):
     def kernel(self, x: Array) -> Array:
         return x.astype(self.target)
 
-    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
-        (result,) = results
-        assert result is not None
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        result = results[0]
         np.copyto(result, arrays[0], casting="unsafe")
         return result
-
-    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
-        return numbers
 
     def vjp(self, dy: Tensor, x: Tensor) -> Any:
         if not is_float(x.dtype):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import int64
+from flowcore.dtypes import bool_, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.ops.call import apply
@@ -41,6 +42,24 @@ class Below(Op):
         if bad.any():
             raise ShapeError(f"{self.what} {x[bad].flat[0]} is outside 0..{self.length - 1}: pass one that exists")
         return x
+
+    def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
+        mask = Type(types[0].shape, bool_)
+        return mask, mask, Type((), bool_)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), (_, bad, other, some) = arrays, results
+        zero, length, *allowed = self._limits
+        np.logical_or(np.less(x, zero, out=bad), np.greater_equal(x, length, out=other), out=bad)
+        for value in allowed:
+            np.logical_and(bad, np.not_equal(x, value, out=other), out=bad)
+        np.logical_or.reduce(bad, axis=None, out=some)
+        return self.kernel(x) if some else x
+
+    @cached_property
+    def _limits(self) -> list[Array]:
+        """0, the length and what is allowed besides, as numpy would otherwise make arrays of them at every call."""
+        return [np.array(number, np.int64) for number in (0, self.length, *self.allowed)]
 
     def vjp(self, dy: Tensor, x: Tensor, **_: Any) -> Any:
         return None

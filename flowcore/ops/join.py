@@ -31,6 +31,8 @@ class Concatenate(Op):
     axis: int
 
     name: ClassVar[str] = "concatenate"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def infer(self, *types: Type) -> tuple[Type, ...]:
         first = types[0]
@@ -54,6 +56,9 @@ class Concatenate(Op):
 
     def kernel(self, *arrays: Array) -> Any:
         return np.concatenate(arrays, axis=self.axis)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        return np.concatenate(arrays, axis=self.axis, out=results[0])
 
     def vjp(self, dy: Tensor, *inputs: Tensor) -> Any:
         grads, start = [], 0
@@ -91,6 +96,8 @@ class Pad(Op):
     value: float
 
     name: ClassVar[str] = "pad"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def infer(self, x: Type) -> tuple[Type, ...]:
         if len(self.widths) != x.ndim or any(before < 0 or after < 0 for before, after in self.widths):
@@ -108,7 +115,14 @@ class Pad(Op):
         return Algebra(selects=(frozenset({0}),)) if self.value == 0 else Algebra(monotone=(1,))
 
     def kernel(self, x: Array) -> Any:
-        return np.pad(x, self.widths, constant_values=x.dtype.type(self.value))
+        shape = tuple(before + length + after for length, (before, after) in zip(x.shape, self.widths, strict=True))
+        return self.write([np.empty(shape, x.dtype)], x)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), y = arrays, results[0]
+        y[...] = self.value
+        y[tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, self.widths, strict=True))] = x
+        return y
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
         return apply(Slice(tuple(before for before, _ in self.widths), x.shape, (1,) * x.ndim), dy)

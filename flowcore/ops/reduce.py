@@ -96,6 +96,7 @@ class Sum(Reduction):
 
     name: ClassVar[str] = "sum"
     loop: ClassVar[str] = "sum"
+    writes: ClassVar[bool] = True
     kinds: ClassVar[str] = "biufc"
 
     def infer(self, x: Type) -> tuple[Type, ...]:
@@ -111,6 +112,14 @@ class Sum(Reduction):
         wide = accumulator(x.dtype)
         return np.sum(x, axis=self.axes, dtype=wide).astype(sum_dtype(x.dtype), copy=False)
 
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), result = arrays, results[0]
+        if accumulator(x.dtype) == result.dtype:
+            np.add.reduce(x, axis=self.axes, out=result)
+        else:
+            result[...] = self.kernel(x)
+        return result
+
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
         return _spread(self, dy, x)
 
@@ -125,6 +134,23 @@ class Sum(Reduction):
 
 class Extremum(Reduction):
     """y[a] = the greatest or the least of x[a,b] over b."""
+
+    writes: ClassVar[bool] = True
+    ufunc: ClassVar[np.ufunc]
+
+    def identity(self, dtype: DType) -> Any:
+        """What there is where nothing is reduced."""
+        raise NotImplementedError
+
+    def kernel(self, x: Array) -> Any:
+        return self.write([np.empty(self.kept(x.shape), x.dtype)], x)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), result = arrays, results[0]
+        if 0 in [x.shape[axis] for axis in self.axes]:
+            result[...] = self.identity(x.dtype)
+            return result
+        return self.ufunc.reduce(x, axis=self.axes, out=result)
 
     def infer(self, x: Type) -> tuple[Type, ...]:
         self.check(x)
@@ -148,9 +174,10 @@ class Max(Extremum):
 
     name: ClassVar[str] = "max"
     loop: ClassVar[str] = "max"
+    ufunc: ClassVar[np.ufunc] = np.maximum
 
-    def kernel(self, x: Array) -> Any:
-        return _reduced(np.maximum, self, x, lowest(x.dtype))
+    def identity(self, dtype: DType) -> Any:
+        return lowest(dtype)
 
 
 @operator
@@ -158,15 +185,10 @@ class Min(Extremum):
     """y[a] = min_b x[a,b]."""
 
     name: ClassVar[str] = "min"
+    ufunc: ClassVar[np.ufunc] = np.minimum
 
-    def kernel(self, x: Array) -> Any:
-        return _reduced(np.minimum, self, x, highest(x.dtype))
-
-
-def _reduced(ufunc: np.ufunc, op: Reduction, x: Array, identity: Any) -> Any:
-    if 0 in [x.shape[axis] for axis in op.axes]:
-        return np.full(op.kept(x.shape), identity, x.dtype)
-    return ufunc.reduce(x, axis=op.axes)
+    def identity(self, dtype: DType) -> Any:
+        return highest(dtype)
 
 
 def lowest(dtype: DType) -> Any:

@@ -40,6 +40,12 @@ class Where(Elementwise):
     def kernel(self, condition: Array, a: Array, b: Array) -> Any:
         return np.where(condition, a, b)
 
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (condition, a, b), result = arrays, results[0]
+        np.copyto(result, b)
+        np.copyto(result, a, where=condition)
+        return result
+
     def vjp(self, dy: Tensor, condition: Tensor, a: Tensor, b: Tensor) -> Any:
         return None, sum_to(where(condition, dy, 0), a), sum_to(where(condition, 0, dy), b)
 

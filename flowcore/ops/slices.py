@@ -166,9 +166,16 @@ class Slice(Progression):
     def kernel(self, x: Array) -> Any:
         if not self.held:
             return x[self.key]
-        y = np.full(self.lengths, zero_of(x.dtype), x.dtype)
+        return self.write([np.empty(self.lengths, x.dtype)], x)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), y = arrays, results[0]
+        y[...] = zero_of(x.dtype)
         y[self.part] = x[self.key]
         return y
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers if self.held else ()
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
         return apply(Unslice(self.starts, self.lengths, self.steps, shape=x.shape), dy)
@@ -188,6 +195,8 @@ class Unslice(Progression):
     shape: tuple[int, ...] = ()
 
     name: ClassVar[str] = "unslice"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def infer(self, x: Type) -> tuple[Type, ...]:
         self.check(self.shape)
@@ -211,7 +220,11 @@ class Unslice(Progression):
         return Unslice(local.starts, local.lengths, local.steps, local.held, outputs[0].local)
 
     def kernel(self, x: Array) -> Any:
-        y = np.zeros(self.shape, x.dtype)
+        return self.write([np.empty(self.shape, x.dtype)], x)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x,), y = arrays, results[0]
+        y[...] = 0
         y[self.key] = x[self.part]
         return y
 
@@ -235,6 +248,8 @@ class Overwrite(Progression):
     """y = x, but y[starts + i steps, …] = v[i, …], i < lengths."""
 
     name: ClassVar[str] = "overwrite"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     algebra: ClassVar[Algebra] = Algebra(selects=(frozenset({0, 1}),))
 
     def infer(self, x: Type, v: Type) -> tuple[Type, ...]:
@@ -255,7 +270,11 @@ class Overwrite(Progression):
         return self.local(*inputs)
 
     def kernel(self, x: Array, v: Array) -> Any:
-        y = x.copy()
+        return self.write([np.empty(x.shape, x.dtype)], x, v)
+
+    def write(self, results: Sequence[Any], *arrays: Any) -> Any:
+        (x, v), y = arrays, results[0]
+        y[...] = x
         y[self.key] = v[self.part]
         return y
 
