@@ -19,7 +19,7 @@ def train(workload: Any, ranks: int, precision: str | None = None) -> tuple[Call
 
     mesh = fc.Placement.grid(data=ranks, model=1)
     model = MODELS[type(workload)](workload)
-    model.load_state_dict(workload.weights())
+    model.load_state_dict(workload.weights(), strict=False)  # statistics of batches begin as they are
     model.place(mesh)
     opt = fc.optim.Adam(model.parameters(), lr=workloads.LEARNING_RATE)
     batches = [
@@ -67,4 +67,11 @@ def gpt(workload: Any) -> Any:
     return gpt.GPT(gpt.Options(**sizes), workload.vocabulary)
 
 
-MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt}
+def resnet(workload: Any) -> Any:
+    """The model of the example."""
+    import resnet
+
+    return resnet.ResNet(workload.width, workload.blocks)
+
+
+MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}

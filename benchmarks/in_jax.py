@@ -11,6 +11,7 @@ import numpy as np
 import workloads
 from jax import numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from resnet_jax import resnet
 
 Model = Callable[..., Any]
 """From weights and inputs to logits."""
@@ -95,4 +96,4 @@ def gpt(workload: Any) -> Model:
     return logits
 
 
-MODELS: dict[type, Callable[[Any], Model]] = {workloads.MLP: mlp, workloads.GPT: gpt}
+MODELS: dict[type, Callable[[Any], Model]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}

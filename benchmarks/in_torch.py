@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import workloads
+from resnet_torch import resnet
 from torch import nn
 from torch.nn import functional
 
@@ -176,4 +177,4 @@ def gpt(workload: Any) -> Any:
     return model
 
 
-MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt}
+MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}

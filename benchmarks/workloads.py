@@ -88,8 +88,56 @@ class GPT:
         return [(row[:, :-1].copy(), row[:, 1:].copy()) for row in rows]
 
 
-WORKLOADS: dict[str, MLP | GPT] = {
+@dataclass(frozen=True)
+class ResNet:
+    """A ResNet on `batch` images of `pixels` × `pixels`, of four stages, as `examples/resnet.py` describes it."""
+
+    width: int
+    blocks: int
+    pixels: int
+    batch: int
+    classes: int = 10
+
+    @property
+    def widths(self) -> list[tuple[int, int]]:
+        """Channels into and out of every block."""
+        outputs = [self.width << stage for stage in range(4) for _ in range(self.blocks)]
+        return list(zip([self.width, *outputs], outputs, strict=False))
+
+    def weights(self) -> dict[str, Any]:
+        """Initial parameters by the names that the example gives them."""
+        draw, shapes = np.random.default_rng(0), {"conv.weight": (self.width, 3, 3, 3), "norm": (self.width,)}
+        for i, (inputs, outputs) in enumerate(self.widths):
+            block = {"conv1.weight": (outputs, inputs, 3, 3), "conv2.weight": (outputs, outputs, 3, 3)}
+            block |= {"norm1": (outputs,), "norm2": (outputs,)}
+            if inputs != outputs:
+                block |= {"short.weight": (outputs, inputs, 1, 1), "short_norm": (outputs,)}
+            shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
+        shapes |= {"head.weight": (self.classes, self.widths[-1][1])}
+        found = {}
+        for name, shape in shapes.items():
+            if name.endswith("norm") or name[-1] in "12":
+                found |= {f"{name}.weight": np.ones(shape, "float32"), f"{name}.bias": np.zeros(shape, "float32")}
+            else:
+                scale = np.sqrt(2 / np.prod(shape[1:]))
+                found[name] = (draw.normal(size=shape) * scale).astype("float32")
+        return found | {"head.bias": np.zeros(self.classes, "float32")}
+
+    fused_weights = weights
+
+    def batches(self) -> list[tuple[Any, Any]]:
+        """Random images and classes."""
+        draw = np.random.default_rng(1)
+        shape = (self.batch, 3, self.pixels, self.pixels)
+        return [
+            (draw.normal(size=shape).astype("float32"), draw.integers(self.classes, size=self.batch))
+            for _ in range(BATCHES)
+        ]
+
+
+WORKLOADS: dict[str, MLP | GPT | ResNet] = {
     "mlp": MLP((784, 2048, 2048, 10), 256),
     "gpt": GPT(4, 8, 256, 128, 4096, 16),
+    "resnet": ResNet(32, 1, 32, 64),
     "tiny": MLP((64, 64, 10), 32),
 }

@@ -73,7 +73,8 @@ def place(model: fc.nn.Module, mesh: fc.Placement, options: Options, splits: Map
     With zero=3 every parameter is split along its first dimension over the data axis as well.
     """
     own: dict[str, Any] = {"data": fc.S(0)} if options.zero == 3 else {}
-    model.place(mesh, {"*": own, **{pattern: {**own, "model": fc.S(axis)} for pattern, axis in splits.items()}})
+    parameters = {name: own for name, _ in model.named_parameters()}
+    model.place(mesh, {**parameters, **{pattern: {**own, "model": fc.S(axis)} for pattern, axis in splits.items()}})
 
 
 def optimizer(model: fc.nn.Module, options: Options) -> fc.optim.AdamW:

@@ -14,6 +14,7 @@ STEPS = 20
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": 12, "batch": 10},
     "gpt": {"layers": 1, "heads": 4, "width": 8, "context": 6, "vocabulary": 200, "batch": 5},
+    "resnet": {"width": 4, "pixels": 8, "batch": 6},
 }
 STRATEGIES: dict[str, tuple[int, dict[str, Any]]] = {
     "data": (3, {}),
@@ -25,6 +26,7 @@ STRATEGIES: dict[str, tuple[int, dict[str, Any]]] = {
 CASES = [
     *((name, strategy, *case) for name in TINY for strategy, case in STRATEGIES.items()),
     ("gpt", "sequence", 2, {"model": 2, "sequence": True}),
+    ("resnet", "spatial", 3, {"model": 3, "spatial": True}),
     ("gpt", "eager", 2, {"eager": True}),
 ]
 
