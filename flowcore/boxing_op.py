@@ -27,6 +27,7 @@ class Relayout(Op):
     """y = x, on `placement`, laid out as `sbp` ("": whatever the planner finds best)."""
 
     name: ClassVar[str] = "to_global"
+    precision: ClassVar[str] = "same"
     spans: ClassVar[bool] = True
     placement: str
     sbp: str = ""

@@ -17,9 +17,12 @@ import numpy as np
 from flowcore.calls import Call
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
+from flowcore.grad import no_grad
 from flowcore.graph import Graph
+from flowcore.mixed import LossScale, Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import is_held_once
+from flowcore.passes.precision import lowered
 from flowcore.pipeline import LOCAL, Program, physical
 from flowcore.planned import Plan
 from flowcore.runtime import lower
@@ -70,9 +73,10 @@ class Compiled:
 class CompiledFunction(Generic[P, R]):
     """What `fc.compile` returns: called like the function itself."""
 
-    def __init__(self, function: Callable[P, R], plan: str) -> None:
+    def __init__(self, function: Callable[P, R], plan: str, precision: Precision | None = None) -> None:
         self.function = function
         self.mode = plan
+        self.precision = precision
         self.__name__ = "function"
         update_wrapper(self, function, updated=())  # the attributes of a function that is an object are its own
 
@@ -100,6 +104,20 @@ class CompiledFunction(Generic[P, R]):
         world = current()
         return Plan(self._compiled(world, tensors, rebuild).program.graph, world.machine)
 
+    @property
+    def loss_scale(self) -> float:
+        """What `backward` in the function multiplies the loss by at the next step; 1 where it is not scaled."""
+        scaling = self._scaling(current())
+        return 1.0 if scaling is None else float(scaling.scale.item())
+
+    def _scaling(self, world: World) -> LossScale | None:
+        if self.precision is None or not self.precision.is_scaled:
+            return None
+        if (LossScale, self) not in world.programs:
+            world.programs[LossScale, self] = LossScale(self.precision)
+        found: LossScale = world.programs[LossScale, self]
+        return found
+
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
         """The logical graph for these arguments, before planning."""
         tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
@@ -123,6 +141,7 @@ class CompiledFunction(Generic[P, R]):
 
     def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
+        trace.scaling = self._scaling(world)
         symbols = [trace.input(tensor.value) for tensor in tensors]
         for symbol, tensor in zip(symbols, tensors, strict=True):
             symbol.requires_grad = tensor.requires_grad
@@ -131,9 +150,14 @@ class CompiledFunction(Generic[P, R]):
         try:
             result = self.function(*arguments, **options)
             outputs, build = flatten(result)
+            if trace.scaling is not None:
+                with no_grad():
+                    trace.scaling.close()
             logical, lifted, writes = trace.finish(outputs)
         finally:
             world.trace = None
+        if self.precision is not None:
+            logical = lowered(logical, self.precision.narrow)
         program = lower(self._planned(world, logical), world.rank, LOCAL, _updates(len(tensors), lifted, writes))
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
@@ -191,18 +215,25 @@ def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:
 
 
 @overload
-def compile(function: Callable[P, R], *, plan: str = ...) -> CompiledFunction[P, R]: ...
+def compile(
+    function: Callable[P, R], *, plan: str = ..., precision: str | Precision | None = ...
+) -> CompiledFunction[P, R]: ...
 @overload
-def compile(function: None = ..., *, plan: str = ...) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
-def compile(function: Callable[P, R] | None = None, *, plan: str = "greedy") -> Any:
+def compile(
+    function: None = ..., *, plan: str = ..., precision: str | Precision | None = ...
+) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
+def compile(
+    function: Callable[P, R] | None = None, *, plan: str = "greedy", precision: str | Precision | None = None
+) -> Any:
     """`function` as one planned graph per kind of arguments; also a decorator, with or without options.
 
     plan: "greedy", or "strict" (PlanError where a transfer is needed that no `to_global` asks for).
+    precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """
     if plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
     if function is None:
-        return lambda f: CompiledFunction(f, plan)
-    return CompiledFunction(function, plan)
+        return lambda f: CompiledFunction(f, plan, as_precision(precision))
+    return CompiledFunction(function, plan, as_precision(precision))

@@ -131,14 +131,18 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
     if gradient is None and loss.dtype.kind == "c":
         raise GradError(f"backward() of {loss.dtype}: pass the gradient, or take real, imag or abs first")
     with grad_enabled(False):
-        leaves = pull_back([loss], [ones_like(loss) if gradient is None else gradient])
+        trace = current().trace
+        scaling = None if trace is None else trace.scaling
+        seed = ones_like(loss) if gradient is None else gradient
+        leaves = pull_back([loss], [seed if scaling is None else scaling.seed(seed)])
         for leaf, found in leaves.values():
             if leaf.record is not None:
                 continue
+            if scaling is not None:
+                found = scaling.unscaled(found)
             total = found if leaf.grad is None else operands_add(leaf.grad, found)
             # eagerly a gradient is stored as its leaf lies; while tracing the planner still decides
-            is_traced = current().trace is not None
-            leaf.grad = total if is_traced else to_global(total, leaf.placement, leaf.sbp).detach()
+            leaf.grad = total if trace is not None else to_global(total, leaf.placement, leaf.sbp).detach()
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:

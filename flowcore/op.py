@@ -137,6 +137,8 @@ class Op:
     """Whether it has `write`, which computes into memory that it is given."""
     narrow: ClassVar[bool] = False
     """Whether `kernel` takes float16 and bfloat16 as they are, computing in float32; others are given float32."""
+    precision: ClassVar[str] = ""
+    """In mixed precision: "narrow", "full" or "same" (as its operands); "": as `passes.precision` finds."""
     index_equation: ClassVar[str] = ""
     """Its index equation where one holds for all inputs, as `...mk,...kn->...mn`; `...` are leading dimensions."""
     bodies: ClassVar[tuple[str, ...]] = ()

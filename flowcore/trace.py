@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flowcore.boxing_op import Relayout
 from flowcore.errors import PlacementError, ShapeError, TraceError
@@ -18,6 +19,9 @@ from flowcore.placement.layout import Layout, sbp_text
 from flowcore.placement.mesh import Placement
 from flowcore.tensor import Tensor
 from flowcore.world import current, where
+
+if TYPE_CHECKING:
+    from flowcore.mixed import LossScale
 
 Guard = Callable[[], bool]
 
@@ -61,6 +65,7 @@ class Trace:
         self.bound: dict[int, tuple[Tensor, Tensor]] = {}
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.guards: list[Guard] = [] if parent is None else parent.guards
+        self.scaling: LossScale | None = None
 
     def input(self, value: Value) -> Tensor:
         """A new symbolic argument."""
@@ -142,6 +147,10 @@ class Trace:
         kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
         (symbol,) = self.emit(kept, [new], None)
         self.bound[id(tensor)] = (tensor, symbol)
+
+    def original(self, tensor: Tensor) -> Tensor:
+        """What `tensor` held when the function began."""
+        return self._captured(Read(tensor, is_grad=False), tensor)
 
     def read_grad(self, tensor: Tensor) -> Tensor | None:
         """The gradient `tensor` has at this point of the function."""

@@ -48,6 +48,7 @@ class AttentionLike(Op):
     is_causal: bool
     first: int = 0
 
+    precision: ClassVar[str] = "narrow"
     inner: ClassVar[tuple[str, ...]] = (ROWS + FEATURES, KEYS + FEATURES, KEYS + COLUMNS)
     """The last two letters of every operand but the mask."""
 
