@@ -22,6 +22,7 @@ from flowcore.explain import *
 from flowcore.grad import *
 from flowcore.inspection import *
 from flowcore.interop import *
+from flowcore.mixed import Precision as Precision
 from flowcore.ops.alias import *
 from flowcore.ops.argument import *
 from flowcore.ops.arithmetic import *

@@ -1,0 +1,102 @@
+"""The precision in which a compiled function computes, and the scale that keeps small gradients above zero in float16.
+
+Micikevicius et al., arXiv:1710.03740. `backward` inside the function starts from the scale instead of 1, and divides
+the gradients by it. Where one of them is not finite, on any rank, nothing that the function assigns changes, and the
+scale is multiplied by `backoff`; after `interval` steps without that it is multiplied by `growth`. Scale and count are
+tensors that the compiled graph reads and replaces, so every rank decides alike, in the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+from flowcore.dispatch import asarray, to_global
+from flowcore.dtypes import DType, as_dtype, bfloat16, float16, float32
+from flowcore.errors import DTypeError, FlowcoreError
+from flowcore.op import FUNCTIONS
+from flowcore.placement.mesh import Placement
+from flowcore.tensor import Tensor
+from flowcore.untraced import untraced
+from flowcore.world import current
+
+SHORT = {"bf16": "bfloat16", "fp16": "float16"}
+LEAST, GREATEST = 2.0**-64, 2.0**64
+"""Between these lies the scale."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Sums of products are computed in `dtype`, "bf16" or "fp16", from float32 parameters.
+
+    The rest is about fp16: the scale of the loss at first, what multiplies it and when.
+    """
+
+    dtype: str
+    scale: float = 2.0**16
+    growth: float = 2.0
+    backoff: float = 0.5
+    interval: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.narrow not in (float16, bfloat16):
+            raise DTypeError(f"precision {self.dtype!r}: use 'bf16' or 'fp16', or None for that of the operands")
+        if not (0 < self.backoff < 1 <= self.growth and LEAST <= self.scale <= GREATEST and self.interval >= 1):
+            raise FlowcoreError(f"{self}: 0 < backoff < 1 <= growth, a scale of 2^-64 to 2^64, interval from 1")
+
+    @property
+    def narrow(self) -> DType:
+        """The narrow dtype."""
+        return as_dtype(SHORT.get(self.dtype, self.dtype))
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the loss is scaled."""
+        return self.narrow == float16
+
+
+def as_precision(given: str | Precision | None) -> Precision | None:
+    """What a user passes as the precision."""
+    return Precision(given) if isinstance(given, str) else given
+
+
+class LossScale:
+    """The scale, how many steps in a row were finite, and what the trace at hand knows of its gradients."""
+
+    def __init__(self, options: Precision) -> None:
+        self.options = options
+        with untraced():
+            everyone = current().everyone
+            self.scale = asarray(options.scale, dtype=float32, placement=everyone, sbp="B")
+            self.good = asarray(0.0, dtype=float32, placement=everyone, sbp="B")
+        self.marks: dict[Placement, list[Tensor]] = {}
+
+    def seed(self, cotangent: Tensor) -> Tensor:
+        """`cotangent`, scaled."""
+        return cotangent * to_global(self.scale, cotangent.placement, "B").astype(cotangent.dtype)
+
+    def unscaled(self, gradient: Tensor) -> Tensor:
+        """`gradient` divided by the scale; whether it is finite is noted."""
+        # the sum of zeros where all are finite, else nan; |x| is no sum of terms, so it is that of the whole gradient
+        mark = (FUNCTIONS["abs"](gradient).astype(float32) * 0.0).sum()
+        self.marks.setdefault(gradient.placement, []).append(mark)
+        return gradient * (1.0 / to_global(self.scale, gradient.placement, "B")).astype(gradient.dtype)
+
+    def close(self) -> None:
+        """At the end of a trace: undo what it assigned where a gradient is not finite, and set the next scale."""
+        trace, world = current().trace, current()
+        marks, self.marks = self.marks, {}
+        if trace is None or not marks:
+            return
+        totals = [to_global(reduce(Tensor.__add__, found), world.everyone, "B") for found in marks.values()]
+        is_finite = to_global(reduce(Tensor.__add__, totals) == 0.0, world.everyone, "B")
+        where, options = FUNCTIONS["where"], self.options
+        for tensor, new in list(trace.bound.values()):
+            takes = to_global(is_finite, tensor.placement, "B")
+            trace.assign(tensor, where(takes, new, trace.original(tensor)))
+        many = self.good + 1.0 >= float(options.interval)
+        grown = where(many, FUNCTIONS["minimum"](self.scale * options.growth, GREATEST), self.scale)
+        shrunk = FUNCTIONS["maximum"](self.scale * options.backoff, LEAST)
+        good = where(is_finite, where(many, 0.0, self.good + 1.0), 0.0)
+        trace.assign(self.scale, where(is_finite, grown, shrunk))
+        trace.assign(self.good, good)
