@@ -11,8 +11,8 @@ Looking calls and registers up in lists would cost as a small kernel does. Progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import CodeType
 from typing import Any
@@ -28,7 +28,7 @@ HEAD = 5
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What a node does to registers.
+    """What a node (None: more than one) does to registers.
 
     dead: what nothing reads after it. moves: it takes the transport. scratch: registers for nothing but this.
     """
@@ -37,8 +37,20 @@ class Instruction:
     outputs: tuple[int, ...]
     dead: tuple[int, ...]
     moves: bool
-    node: Node
+    node: Node | None
     scratch: tuple[int, ...] = ()
+
+
+def mortal(instructions: Sequence[Instruction], kept: Collection[int]) -> tuple[Instruction, ...]:
+    """`instructions`, each with the registers that nothing reads after it; those `kept` live to the end."""
+    last: dict[int, int] = {}
+    for position, instruction in enumerate(instructions):
+        last.update((number, position) for number in (*instruction.inputs, *instruction.outputs))
+    ends: dict[int, list[int]] = {}
+    for number, position in last.items():
+        if number not in kept:
+            ends.setdefault(position, []).append(number)
+    return tuple(replace(each, dead=tuple(ends.get(position, ()))) for position, each in enumerate(instructions))
 
 
 def assemble(
@@ -80,11 +92,11 @@ def _made(text: str) -> Call:
     return scope["make"]
 
 
-def failed(instructions: Sequence[Instruction], run: Run, error: BaseException) -> Instruction | None:
-    """The instruction in which `run` raised `error`."""
+def failed(instructions: Sequence[Instruction], run: Run, error: BaseException) -> Node | None:
+    """The node in which `run` raised `error`, if it is one."""
     code: CodeType = run.__code__
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code is not code:
         trace = trace.tb_next
     place = -1 if trace is None else trace.tb_lineno - HEAD - 1
-    return instructions[place] if 0 <= place < len(instructions) else None
+    return instructions[place].node if 0 <= place < len(instructions) else None

@@ -8,16 +8,18 @@ space "r", which later steps may read; sums down the columns ("c") and over ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.jit.source import Body, Step
-from flowcore.jit.store import Loop, compiled
+from flowcore.jit.launch import Kernel, Launch
+from flowcore.jit.source import Body, Step, kernel
+from flowcore.jit.store import is_available
+from flowcore.jit.table import call
 from flowcore.op import Array, Op, Type
 from flowcore.placement.layout import Shape
 
@@ -57,9 +59,9 @@ class Fused(Op):
         return len(self.body.steps) * self.rows * self.columns
 
     @cached_property
-    def compiled(self) -> Loop | None:
-        """The compiled loop; None where no compiler is installed."""
-        return compiled(self.body)
+    def compiled(self) -> Kernel | None:
+        """The loop to compile; None where no compiler is installed."""
+        return kernel(self.body) if is_available() else None
 
     @cached_property
     def constants(self) -> tuple[int, ...]:
@@ -79,29 +81,10 @@ class Fused(Op):
         self.run(arrays, made)
         return made if len(made) > 1 else made[0]
 
-    def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
-        loop, constants, into = self.compiled, self.constants, self.into
-        pairs = list(zip(memory, into, strict=True))
-        if loop is None or any(place is None and source < 0 for place, source in pairs):
-            return partial(self.write, memory)
-        new = [flat(place) for place, source in pairs if place is not None and source < 0]
-        behind = [*new, *(flat(np.empty(self.columns, dtype)) for dtype in self.body.scratch)]
-        if max(into) >= 0:
-
-            def update(*arrays: Array) -> Any:
-                given = [owned(array) for array in arrays]
-                loop(*constants, *map(flat, given), *behind)
-                made = [given[source] if source >= 0 else place for place, source in pairs]
-                return made if len(made) > 1 else made[0]
-
-            return update
-        results = tuple(memory) if len(memory) > 1 else memory[0]
-
-        def call(*arrays: Array) -> Any:
-            loop(*constants, *[flat(owned(array)) for array in arrays], *behind)
-            return results
-
-        return call
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        if self.compiled is None:
+            return None
+        return Launch(self.compiled, self.constants, self.into, (self.columns,) * len(self.body.scratch))
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         return [number for number, source in zip(numbers, self.into, strict=True) if source < 0]
@@ -117,22 +100,15 @@ class Fused(Op):
         if self.compiled is None:
             _Tiles(self, arrays, results).run()
             return
-        given = [flat(array) for array in arrays]
-        new = [flat(result) for result, source in zip(results, self.into, strict=True) if source < 0]
-        scratch = [flat(np.empty(self.columns, dtype)) for dtype in self.body.scratch]
-        self.compiled(*self.constants, *given, *new, *scratch)
+        new = [result for result, source in zip(results, self.into, strict=True) if source < 0]
+        scratch = [np.empty(self.columns, np.dtype(dtype)) for dtype in self.body.scratch]
+        call(self.compiled, self.constants, [*arrays, *new, *scratch])
 
 
 def owned(array: Array) -> Array:
     """The array as the loops take it, contiguous and writeable: a copy of one that repeats an element or skips some."""
     flags = array.flags
     return array if flags.c_contiguous and flags.writeable else array.copy()
-
-
-def flat(array: Array) -> Array:
-    """The elements of a contiguous array in a row, narrow ones as their bits, which is how loops take them."""
-    row = array.reshape(-1)
-    return row.view(np.uint16) if row.itemsize == 2 else row
 
 
 class _Tiles:

@@ -19,6 +19,7 @@ import numpy as np
 from flowcore.dtypes import DType
 from flowcore.errors import GradError, GraphError
 from flowcore.formula import expanded, result_shapes, takes_leading
+from flowcore.jit.launch import Launch
 from flowcore.placement.layout import Box, Shape, block, box_shape
 from flowcore.placement.sbp import SBP, Partial, Split
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
@@ -207,6 +208,14 @@ class Op:
     def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
         """What `write` needs besides its results while it runs, for inputs of these types."""
         return ()
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        """The compiled kernel for contiguous inputs of these types; None: Python calls what `prepare` gives."""
+        return None
+
+    def view(self, types: Sequence[Type]) -> int | None:
+        """Where its result lies in its first input, in bytes, if it is a contiguous part of that; None: it is not."""
+        return None
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         """Those of the results numbered so that `write` can be given memory for."""

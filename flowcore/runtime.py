@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.assembly import Call, Instruction, Run, assemble, failed
+from flowcore.assembly import Call, Instruction, Run, assemble, failed, mortal
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
 from flowcore.comm.transport import Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
+from flowcore.jit.store import is_available
 from flowcore.local import Inside, Move, localize
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
 from flowcore.passes.widen import widen
+from flowcore.stretch import Joined, Joiner
 from flowcore.world import World
 
 Stage = Callable[[Graph], Graph]
@@ -66,7 +68,7 @@ class Program:
                     return [execute(self.plan, world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
         with np.errstate(all="ignore"):
-            if not self.arena.size:
+            if not self.stages:
                 return self.execute(world.transport, blocks)
             with world.memory.lock:
                 self.arena.claim(world.memory)
@@ -89,19 +91,29 @@ class Program:
         try:
             return self.leaving.leave(blocks, self.body(transport, blocks))
         except FlowcoreError as error:
-            instruction = failed(self.instructions, self.body, error)
-            if instruction is not None:
-                error.add_note(f"in {instruction.node.op.name}, called at {instruction.node.where}")
+            node = failed(self.joined.instructions, self.body, error)
+            if node is not None:
+                error.add_note(f"in {node.op.name}, called at {node.where}")
             raise
 
     @cached_property
     def body(self) -> Run:
         """All instructions as one function, made when the program first runs."""
-        calls = [self.call(instruction) for instruction in self.instructions]
-        return assemble(self.instructions, calls, self.inputs, self.outputs, dict(self.constants))
+        found = self.joined
+        return assemble(found.instructions, found.calls, self.inputs, self.outputs, found.constants)
+
+    @cached_property
+    def joined(self) -> Joined:
+        """What Python calls, instruction by instruction, or for stretches of those that compiled code can run."""
+        if not (self.stages and is_available()):
+            return Joined(self.instructions, tuple(map(self.call, self.instructions)), dict(self.constants))
+        outputs = {number for number in self.outputs if number is not None}
+        joiner = Joiner(self.local, dict(self.constants), self.arena.registers, outputs, self.call)
+        return joiner.run(self.instructions)
 
     def call(self, instruction: Instruction) -> Call:
-        """What an instruction calls, with the memory of its results."""
+        """What Python calls for an instruction, with the memory of its results."""
+        assert instruction.node is not None
         op, outputs = instruction.node.op, instruction.outputs
         if isinstance(op, Move):
             return _transfer(op)
@@ -126,9 +138,9 @@ class Program:
     @cached_property
     def plan(self) -> BoxingPlan:
         """The steps of its change of layout, where it is one."""
-        op = self.instructions[0].node.op
-        assert isinstance(op, Move)
-        return op.plan
+        node = self.instructions[0].node
+        assert node is not None and isinstance(node.op, Move)
+        return node.op.plan
 
     @cached_property
     def operators(self) -> str:
@@ -192,16 +204,13 @@ def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank:
 
 def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena) -> tuple[Instruction, ...]:
     """Those of `nodes`, each with the registers that nothing reads after it."""
-    last: dict[int, int] = {}
-    for position, node in enumerate(nodes):
-        last.update((number, position) for number in (*node.inputs, *node.outputs))
-    kept = {*local.outputs, *constants}
-    found = []
-    for position, node in enumerate(nodes):
-        dead = tuple(n for n in dict.fromkeys((*node.inputs, *node.outputs)) if last[n] == position and n not in kept)
-        moves = isinstance(node.op, Move | Inside)
-        found.append(Instruction(node.inputs, node.outputs, dead, moves, node, memory.scratch.get(position, ())))
-    return tuple(found)
+    found = [
+        Instruction(
+            node.inputs, node.outputs, (), isinstance(node.op, Move | Inside), node, memory.scratch.get(position, ())
+        )
+        for position, node in enumerate(nodes)
+    ]
+    return mortal(found, {*local.outputs, *constants})
 
 
 def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:

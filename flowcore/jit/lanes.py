@@ -274,9 +274,3 @@ KINDS = {
     "f4": types.float32, "f8": types.float64, "i4": types.int32, "i8": types.int64, "b1": types.boolean,
     "f2": types.uint16, "b2": types.uint16,
 }  # fmt: skip
-
-
-def signature(integers, arrays):
-    """The signature of a loop of so many integers and flat arrays of these kinds; "f4!" is one it writes to."""
-    flat = [types.Array(KINDS[kind.rstrip("!")], 1, "C", readonly=kind[-1] != "!") for kind in arrays]
-    return types.void(*[types.int64] * integers, *flat)

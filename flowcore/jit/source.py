@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from flowcore.jit.launch import Kernel
 from flowcore.op import Op
 
 NAMES = {
@@ -106,9 +107,12 @@ class Body:
         return tuple(self.values[number].dtype for number in self.kept)
 
 
-def source(body: Body) -> str:
-    """A Python function `loop(R, C, repeats…, inputs…, results…, scratch…)` over flat arrays, for numba."""
-    return _Writer(body).text()
+def kernel(body: Body) -> Kernel:
+    """`loop(R, C, repeats…, inputs…, results…, scratch…)` over flat arrays."""
+    periodic = sum("p" in item.space for item in body.inputs)
+    new = [result for result, source in zip(body.results, body.into, strict=True) if source < 0]
+    dtypes = (*(item.dtype for item in body.inputs), *(body.values[result].dtype for result in new), *body.scratch)
+    return Kernel(_Writer(body).text(), 2 + 2 * periodic, tuple(NAMES[dtype] for dtype in dtypes))
 
 
 class _Writer:
@@ -130,7 +134,7 @@ class _Writer:
         periodic = [number for number, item in enumerate(self.body.inputs) if "p" in item.space]
         repeats = [name for number in periodic for name in (f"q{number}", f"p{number}")]
         arguments = ", ".join(["R", "C", *repeats, *self.arrays, *self.scratch.values()])
-        self.lines = [f"def loop({arguments}):"]
+        self.lines = ["@exact", f"def loop({arguments}):"]
         self._uniform()
         self.put(1, "for r in range(R):")
         self._row()

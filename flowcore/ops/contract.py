@@ -17,6 +17,11 @@ import numpy as np
 
 from flowcore.dtypes import bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Launch
+from flowcore.jit.library import gemm_addresses
+from flowcore.jit.product import launch as product_launch
+from flowcore.jit.source import NAMES
+from flowcore.jit.store import is_available
 from flowcore.op import Array, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of, letters, whole_number, whole_numbers
 from flowcore.ops.call import apply
@@ -139,6 +144,15 @@ class Contract(Op):
 
     def kernel(self, a: Array, b: Array) -> Any:
         return product(grouping(_parsed(self.formula)), a, b)
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        a, b = types
+        kind = NAMES.get(str(a.dtype), "")
+        if not (kind in gemm_addresses() and is_available()):
+            return None
+        (first, second), (result,) = _parsed(self.formula).inputs, _parsed(self.formula).outputs
+        lengths = dict(zip(first + second, a.shape + b.shape, strict=True))
+        return product_launch(first, second, result, lengths, kind)
 
     def prepare(self, memory: Sequence[Array | None]) -> Callable[..., Any]:
         group, (result,) = grouping(_parsed(self.formula)), memory

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -176,6 +177,17 @@ class Slice(Progression):
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         return numbers if self.held else ()
+
+    def view(self, types: Sequence[Type]) -> int | None:
+        shape, inner = types[0].shape, len(self.lengths)
+        while inner and (self.lengths[inner - 1], self.steps[inner - 1]) == (shape[inner - 1], 1):
+            inner -= 1
+        # one dimension may be cut; those before it must have one index, those behind it all
+        is_cut = inner > 0 and self.lengths[inner - 1] > 1 and self.steps[inner - 1] != 1
+        if self.held or is_cut or any(length != 1 for length in self.lengths[: max(inner - 1, 0)]):
+            return None
+        first = sum(start * prod(shape[axis + 1 :]) for axis, start in enumerate(self.starts))
+        return first * types[0].dtype.itemsize
 
     def vjp(self, dy: Tensor, x: Tensor) -> Tensor:
         return apply(Unslice(self.starts, self.lengths, self.steps, shape=x.shape), dy)

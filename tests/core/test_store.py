@@ -12,44 +12,48 @@ import numpy as np
 import pytest
 
 from flowcore.jit import store
-from flowcore.jit.source import Body, Step, Value
+from flowcore.jit.source import Body, Step, Value, kernel
+from flowcore.jit.table import call
 from flowcore.op import OPS
 
 pytestmark = pytest.mark.skipif(not store.is_available(), reason="no compiler of loops is installed")
-DOUBLE = Body((Value("float32", "rc"),), (Step("map", OPS["add"](), (0, 0), "float32", "rc"),), (1,), (-1,))
+DOUBLE = kernel(Body((Value("float32", "rc"),), (Step("map", OPS["add"](), (0, 0), "float32", "rc"),), (1,), (-1,)))
 
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty directory of loops, and none loaded."""
     monkeypatch.setattr(store, "DIRECTORY", tmp_path / "loops")
-    store._compiled.cache_clear()
+    for kept in (store._compiled, store.runner):
+        kept.cache_clear()
     yield tmp_path / "loops"
-    store._compiled.cache_clear()
+    for kept in (store._compiled, store.runner):
+        kept.cache_clear()
 
 
 def loaded() -> Any:
     """The loop, as another process would get it."""
     store._compiled.cache_clear()
-    loop = store.compiled(DOUBLE)
-    assert loop is not None
+    entry = store.entry(DOUBLE)
     result = np.empty(6, np.float32)
-    loop(2, 3, np.arange(6, dtype=np.float32), result)
+    assert call(DOUBLE, (2, 3), [np.arange(6, dtype=np.float32), result]) == 0
     np.testing.assert_array_equal(result, 2 * np.arange(6))
-    return loop
+    return entry
 
 
 def test_a_loop_is_compiled_once_and_loaded_after_that(directory: Path) -> None:
-    assert not loaded().stats.cache_hits
-    assert len(list(directory.rglob("*.nbc"))) == 1
-    assert sum(loaded().stats.cache_hits.values()) == 1
+    assert not loaded().cache_hits
+    names = {path.name for path in directory.rglob("*.nbc")}
+    assert len(names) == 2, "the loop, and what calls the rows of a table"
+    assert loaded().cache_hits == 1
+    assert {path.name for path in directory.rglob("*.nbc")} == names
 
 
 def test_a_loop_of_another_version_is_not_loaded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded()
     monkeypatch.setattr(store, "version", lambda: "another")
-    assert not loaded().stats.cache_hits
-    assert len(list((directory / "another").rglob("*.nbc"))) == 1
+    assert not loaded().cache_hits
+    assert len(list((directory / "another").rglob("*.nbc"))) > 0
 
 
 def test_the_version_names_the_generator_and_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,83 @@
+"""Which batch of matrix products a contraction of contiguous arrays is, without copying any of them.
+
+Letters in all three terms count products; those of the first operand and the result are rows, those of the second and
+the result columns, the others are summed over. Each group must lie in memory as one dimension would, and every matrix
+must have a dimension whose elements are neighbours, as BLAS demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import prod
+
+from flowcore.jit.launch import Kernel, Launch
+
+LOOPS = 2
+"""The dimensions along which products are counted, after joining those that can be."""
+Strides = Mapping[str, int]
+
+
+def launch(first: str, second: str, result: str, lengths: Mapping[str, int], kind: str) -> Launch | None:
+    """The contraction of operands with these letters as one kernel for elements of `kind`; None where it is none."""
+    kernel = Kernel("from flowcore.jit.matmul import products as loop", 17, (kind,) * 3)
+    if any(length == 0 for length in lengths.values()):
+        return None
+    terms = ["".join(letter for letter in term if lengths[letter] > 1) for term in (first, second, result)]
+    found = _numbers(terms[0], terms[1], terms[2], lengths)
+    if found is not None:
+        return Launch(kernel, (*found, 0))
+    found = _numbers(terms[1], terms[0], terms[2], lengths)
+    return None if found is None else Launch(kernel, (*found, 1))
+
+
+def _numbers(first: str, second: str, result: str, lengths: Mapping[str, int]) -> tuple[int, ...] | None:
+    """The numbers that `jit.matmul.products` takes but for the last."""
+    batch = [letter for letter in result if letter in first and letter in second]
+    rows = [letter for letter in result if letter in first and letter not in second]
+    columns = [letter for letter in result if letter in second and letter not in first]
+    summed = [letter for letter in first if letter not in result]
+    a, b, y = (_strides(term, lengths) for term in (first, second, result))
+    groups = ((a, rows), (a, summed), (b, summed), (b, columns), (y, rows), (y, columns))
+    if not all(_is_one(strides, letters, lengths) for strides, letters in groups):
+        return None
+    m, n, k = (prod(lengths[letter] for letter in letters) for letters in (rows, columns, summed))
+    left, right = _matrix(a, rows, summed, m, k), _matrix(b, summed, columns, k, n)
+    made = _matrix(y, rows, columns, m, n)
+    loops = _loops(batch, (a, b, y), lengths)
+    if left is None or right is None or made is None or made[0] or len(loops) > LOOPS:
+        return None
+    loops = [*[(1, 0, 0, 0)] * (LOOPS - len(loops)), *loops]
+    return (m, n, k, left[0], right[0], left[1], right[1], made[1], *loops[0], *loops[1])
+
+
+def _strides(term: str, lengths: Mapping[str, int]) -> dict[str, int]:
+    """How many elements apart the neighbours along each letter lie in a contiguous array."""
+    return {letter: prod(lengths[other] for other in term[place + 1 :]) for place, letter in enumerate(term)}
+
+
+def _is_one(strides: Strides, letters: Sequence[str], lengths: Mapping[str, int]) -> bool:
+    """Whether these letters lie as one dimension would."""
+    return all(strides[outer] == strides[inner] * lengths[inner] for outer, inner in pairwise(letters))
+
+
+def _matrix(
+    strides: Strides, rows: Sequence[str], columns: Sequence[str], height: int, width: int
+) -> tuple[int, int] | None:
+    """(whether it is stored transposed, the distance of its rows as stored); None where no neighbours lie together."""
+    down, along = strides[rows[-1]] if rows else None, strides[columns[-1]] if columns else None
+    if along in (1, None):
+        return 0, down or width
+    return (1, along) if down in (1, None) and along is not None else None
+
+
+def _loops(letters: Sequence[str], strides: Sequence[Strides], lengths: Mapping[str, int]) -> list[tuple[int, ...]]:
+    """Per loop over products how many there are, and how far apart they lie in each term."""
+    loops: list[tuple[int, ...]] = []
+    for letter in reversed(letters):
+        here = (lengths[letter], *(each[letter] for each in strides))
+        if loops and all(mine == loops[0][0] * inner for mine, inner in zip(here[1:], loops[0][1:], strict=True)):
+            loops[0] = (here[0] * loops[0][0], *loops[0][1:])
+        else:
+            loops.insert(0, here)
+    return loops
