@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from flowcore.dtypes import is_float, kind_of
-from flowcore.op import Array, Op, Sample, Type, as_tuple, is_valid, local_block
+from flowcore.op import Array, Block, Op, Sample, Type, as_tuple, is_valid, local_block
 from flowcore.placement.layout import Shape, block, box_size, intersect
 from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial, Split, Window
 from flowcore.placement.signature import Signature
@@ -169,11 +169,16 @@ class Run:
         self.ranks = list(product(*map(range, mesh)))
         self.cache: dict[tuple[int, Op], tuple[Array, ...] | None] = {}
         self.blocks: list[list[Array]] = []
-        self.inputs: tuple[NdSbp, ...] = ()
+        self.held: list[list[Block]] = []
+        self.made: dict[tuple[int, int, NdSbp], Block] = {}
 
     def given(self, inputs: tuple[NdSbp, ...], blocks: list[list[Array]]) -> Run:
         """The run with these layouts of the inputs, and the blocks of each."""
-        self.inputs, self.blocks, self.cache = inputs, blocks, {}
+        self.blocks, self.cache = blocks, {}
+        self.held = [
+            [local_block(type.shape, self.mesh, sbp, at) for type, sbp in zip(self.types, inputs, strict=True)]
+            for at in self.ranks
+        ]
         return self
 
     def gives(self, outputs: tuple[NdSbp, ...], whole: tuple[Array, ...]) -> bool:
@@ -187,13 +192,18 @@ class Run:
                 return False
         return True
 
+    def block(self, number: int, sbp: NdSbp, rank: int) -> Block:
+        """The part of result `number` that a rank holds where it is laid out as `sbp`."""
+        key = number, rank, sbp
+        if key not in self.made:
+            self.made[key] = local_block(self.results[number].shape, self.mesh, sbp, self.ranks[rank])
+        return self.made[key]
+
     def local(self, rank: int, outputs: tuple[NdSbp, ...]) -> tuple[Array, ...] | None:
         """What one rank computes; None where it fails."""
-        at = self.ranks[rank]
-        given = [local_block(t.shape, self.mesh, s, at) for t, s in zip(self.types, self.inputs, strict=True)]
-        made = [local_block(t.shape, self.mesh, s, at) for t, s in zip(self.results, outputs, strict=True)]
+        made = [self.block(number, sbp, rank) for number, sbp in enumerate(outputs)]
         try:
-            op = self.op.localize(given, made)
+            op = self.op.localize(self.held[rank], made)
             if (rank, op) not in self.cache:
                 self.cache[rank, op] = None
                 results = as_tuple(op.kernel(*(blocks[rank] for blocks in self.blocks)))

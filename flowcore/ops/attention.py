@@ -2,7 +2,7 @@
 
 The scores of all queries and keys are never held: the kernels take as many queries at once as fit a fixed budget, and
 the gradients compute the scores of these again. A query whose every key is masked gives zeros. The leading dimensions
-of the operands broadcast against each other.
+of the operands broadcast against each other. Programs without masks run compiled kernels (`flowcore.jit.attention`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from flowcore.dispatch import asarray
 from flowcore.dtypes import bool_, float64, is_real
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.grad import vjp
+from flowcore.jit.launch import Launch
 from flowcore.op import Array, Block, Op, Sample, Type, operator
+from flowcore.ops.attention_launch import launch
 from flowcore.ops.call import apply
 from flowcore.ops.elementwise import broadcast_shape, sum_to
 from flowcore.ops.selection import where
+from flowcore.ops.shape import permute_dims
 from flowcore.ops.unary import exp
 from flowcore.placement.layout import Shape
 from flowcore.placement.sbp import SBP, B, Partial, Split
@@ -42,29 +45,37 @@ class AttentionLike(Op):
 
     q: (…, queries, features), k: (…, keys, features), v: (…, keys, columns); mask: (…, queries, keys), bool (whether a
     query sees a key) or added to the scores. is_causal: query number `first` + i sees the keys up to that number.
+    is_turned: in all but the mask the last leading dimension (heads) stands behind that of queries or keys.
     """
 
     scale: float
     is_causal: bool
     first: int = 0
+    is_turned: bool = False
 
     precision: ClassVar[str] = "narrow"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     inner: ClassVar[tuple[str, ...]] = (ROWS + FEATURES, KEYS + FEATURES, KEYS + COLUMNS)
-    """The last two letters of every operand but the mask."""
+    """The last two letters of every operand but the mask, and not turned."""
+    compiled: ClassVar[str] = ""
+    """The name of its compiled kernel."""
 
     def check(self, types: Sequence[Type]) -> Shape:
         """The leading dimensions of the result; DTypeError or ShapeError where the operands do not fit."""
-        q, k, v = types[:3]
         own = types[: len(self.inner)]
-        if any(type.dtype != q.dtype for type in own) or not is_real(q.dtype):
+        if any(type.dtype != types[0].dtype for type in own) or not is_real(types[0].dtype):
             shown = ", ".join(str(type.dtype) for type in own)
             raise DTypeError(f"attention of {shown}: operands must have one floating dtype; cast with astype")
-        fits = len({type.ndim for type in types}) == 1 and q.ndim >= 2
         shown = ", ".join(str(type.shape) for type in types)
-        if not fits or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2] or k.shape[-2] == 0:
+        fits = len({type.ndim for type in types}) == 1 and types[0].ndim >= 2 + self.is_turned
+        if not fits:
+            raise ShapeError(f"attention of {shown}: all operands need as many dimensions, and rows; reshape them")
+        types = self.plain(types)
+        q, k, v = types[:3]
+        if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2] or k.shape[-2] == 0:
             raise ShapeError(
-                f"attention of {shown}: queries and keys need equal features, keys and values equal numbers (not 0), "
-                f"and all as many dimensions"
+                f"attention of {shown}: queries and keys need equal features, keys and values equal numbers (not 0)"
             )
         for mask in types[len(self.inner) :]:
             if mask.shape[-2] not in (1, q.shape[-2]) or mask.shape[-1] != k.shape[-2]:
@@ -73,24 +84,74 @@ class AttentionLike(Op):
                 raise DTypeError(f"attention of {q.dtype} with a mask of {mask.dtype}: it is bool or of that dtype")
         return broadcast_shape("attention", [type.shape[:-2] for type in types])
 
+    def turn(self, dimensions: Any) -> Any:
+        """The dimensions of an operand or result, or their letters, as they would stand if it were not turned.
+
+        Or those that are not turned as they stand.
+        """
+        if not self.is_turned:
+            return dimensions
+        return dimensions[:-3] + dimensions[-2:-1] + dimensions[-3:-2] + dimensions[-1:]
+
+    def plain(self, types: Sequence[Type]) -> list[Type]:
+        """The types of the operands as if they were not turned."""
+        count = len(self.inner)
+        return [*(replace(type, shape=self.turn(type.shape)) for type in types[:count]), *types[count:]]
+
     def terms(self, types: Sequence[Type]) -> tuple[tuple[str, ...], str]:
         """The letters of the operands, and the leading ones of the result."""
+        types = self.plain(types)
         lead = broadcast_equation([type.shape[:-2] for type in types], types[0].ndim - 2)
-        inner = list(self.inner)
-        for mask in types[len(self.inner) :]:
-            inner.append(("1" if mask.shape[-2] != types[0].shape[-2] else ROWS) + KEYS)
-        return tuple(outer + own for outer, own in zip(lead.inputs, inner, strict=True)), lead.outputs[0]
+        masks = [("1" if type.shape[-2] != types[0].shape[-2] else ROWS) + KEYS for type in types[len(self.inner) :]]
+        found = [outer + own for outer, own in zip(lead.inputs, (*self.inner, *masks), strict=True)]
+        count = len(self.inner)
+        return (*(self.turn(term) for term in found[:count]), *found[count:]), lead.outputs[0]
 
     def localize(self, inputs: Sequence[Block], outputs: Sequence[Block]) -> Op:
-        start = inputs[0].start[-2]
+        start = self.turn(inputs[0].start)[-2]
         return replace(self, first=self.first + start) if self.is_causal and start else self
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
         return self if all(flags) else None
 
     def flops(self, *types: Type) -> int:
-        lead, (q, k, v) = self.check(types), types[:3]
+        lead, (q, k, v) = self.check(types), self.plain(types)[:3]
         return 2 * prod(lead) * q.shape[-2] * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        if len(types) > len(self.inner):
+            return None
+        results = self.infer(*types)
+        plain = tuple(replace(type, shape=self.turn(type.shape)) for type in (*types, *results))
+        seen = (self.first + 1, 1) if self.is_causal else (plain[1].shape[-2], 0)
+        return launch(self.compiled, plain, self.check(types), self.is_turned, self.scale, seen)
+
+    def write(self, results: Sequence[Array | None], *arrays: Array) -> Any:
+        found = self.kernel(*arrays)
+        made = found if isinstance(found, tuple) else (found,)
+        for place, result in zip(results, made, strict=True):
+            if place is not None:
+                np.copyto(place, result)
+        memory = tuple(result if place is None else place for place, result in zip(results, made, strict=True))
+        return memory if len(memory) > 1 else memory[0]
+
+    def flat(self, arrays: Sequence[Array]) -> tuple[list[Array], Shape]:
+        """The operands, leading dimensions broadcast to one, not turned, in the working dtype; and these dimensions."""
+        turned = len(self.inner) if self.is_turned else 0
+        plain = [array.swapaxes(-2, -3) if place < turned else array for place, array in enumerate(arrays)]
+        lead = np.broadcast_shapes(*(array.shape[:-2] for array in plain))
+        work = np.float32 if arrays[0].dtype == np.float16 else arrays[0].dtype
+        whole = [
+            np.broadcast_to(array, (*lead, *array.shape[-2:])).reshape(prod(lead), *array.shape[-2:]) for array in plain
+        ]
+        return [array if array.dtype == bool_ else array.astype(work, copy=False) for array in whole], lead
+
+    def unflat(self, total: Array, lead: Shape, like: Array) -> Array:
+        """`total`, as `flat` gives operands, in the order, the dtype and, by sums, the shape of `like`."""
+        found = total.reshape(*lead, *total.shape[-2:])
+        found = found.swapaxes(-2, -3) if self.is_turned else found
+        axes = tuple(axis for axis, length in enumerate(like.shape) if length != found.shape[axis])
+        return np.asarray(found.sum(axis=axes, keepdims=True) if axes else found, like.dtype)
 
     def pieces(self, arrays: Sequence[Array]) -> Iterator[tuple[Any, Array]]:
         """((part of the leading dimensions, queries, keys), the softmax of their scores), within the budget.
@@ -144,22 +205,11 @@ class AttentionLike(Op):
         total = powers.sum(axis=-1, keepdims=True)
         return powers / where(total == 0, 1, total)
 
-
-def flat(arrays: Sequence[Array]) -> tuple[list[Array], Shape]:
-    """The operands with leading dimensions broadcast to one, in the working dtype; and these dimensions."""
-    lead = np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
-    work = np.float32 if arrays[0].dtype == np.float16 else arrays[0].dtype
-    whole = [
-        np.broadcast_to(array, (*lead, *array.shape[-2:])).reshape(prod(lead), *array.shape[-2:]) for array in arrays
-    ]
-    return [array if array.dtype == bool_ else array.astype(work, copy=False) for array in whole], lead
-
-
-def unbroadcast(total: Array, lead: Shape, like: Array) -> Array:
-    """`total`, whose leading dimensions are one, summed to the shape and dtype of `like`."""
-    found = total.reshape(*lead, *total.shape[-2:])
-    axes = tuple(axis for axis, length in enumerate(like.shape[:-2]) if length != lead[axis])
-    return np.asarray(found.sum(axis=axes, keepdims=True) if axes else found, like.dtype)
+    def unturned(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Operands or results as if they were not turned, or these turned; masks as they are."""
+        count = len(self.inner) if self.is_turned else 0
+        order = (*range(tensors[0].ndim - 3), -2, -3, -1)
+        return [permute_dims(x, order) if place < count else x for place, x in enumerate(tensors)]
 
 
 @operator
@@ -168,142 +218,110 @@ class Attention(AttentionLike):
 
     name: ClassVar[str] = "attention"
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({2}),))
+    compiled: ClassVar[str] = "forward"
 
     def infer(self, *types: Type) -> tuple[Type, ...]:
-        return (Type((*self.check(types), types[0].shape[-2], types[2].shape[-1]), types[0].dtype),)
+        lead, (q, _, v) = self.check(types), self.plain(types)[:3]
+        return (Type(self.turn((*lead, q.shape[-2], v.shape[-1])), q.dtype),)
 
     def equation(self, *types: Type) -> Equation:
         terms, lead = self.terms(types)
-        return Equation(terms, (lead + ROWS + COLUMNS,))
+        return Equation(terms, (self.turn(lead + ROWS + COLUMNS),))
 
     def kernel(self, *arrays: Array) -> Any:
-        given, lead = flat(arrays)
-        y = np.zeros((prod(lead), arrays[0].shape[-2], arrays[2].shape[-1]), given[0].dtype)
+        given, lead = self.flat(arrays)
+        q, _, v = given[:3]
+        y = np.zeros((*q.shape[:2], v.shape[2]), q.dtype)
         for (part, rows, keys), weights in self.pieces(given):
-            np.matmul(weights, given[2][part, keys], out=y[part, rows])
-        return y.reshape(*lead, *y.shape[1:]).astype(arrays[0].dtype, copy=False)
+            np.matmul(weights, v[part, keys], out=y[part, rows])
+        found = y.reshape(*lead, *y.shape[1:]).astype(arrays[0].dtype, copy=False)
+        return found.swapaxes(-2, -3) if self.is_turned else found
 
     def vjp(self, dy: Tensor, *inputs: Tensor) -> Any:
-        q, k, v, *mask = inputs
+        mask = inputs[3:]
         if any(own.requires_grad for own in mask):
-            _, pull = vjp(lambda q, k, v, mask: self.composed(q, k, mask) @ v, q, k, v, *mask)
+            _, pull = vjp(self.by_parts, *inputs)
             return tuple(pull(dy))
-        options = (self.scale, self.is_causal, self.first)
-        dq = apply(AttentionQueryGrad(*options), q, k, v, dy, *mask)
-        dk, dv = _both(AttentionKeyGrad(*options), q, k, v, dy, *mask)
-        return (dq, dk, dv, *(None for _ in mask))
+        grad = AttentionGrad(self.scale, self.is_causal, self.first, self.is_turned)
+        return (*_several(grad, *inputs[:3], dy, *mask), *(None for _ in mask))
+
+    def by_parts(self, *inputs: Tensor) -> Tensor:
+        """The result by operators that can be differentiated."""
+        q, k, v, *mask = self.unturned(inputs)
+        return self.unturned([self.composed(q, k, *mask) @ v])[0]
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return _samples(cls, ((2, 5, 3), (2, 4, 3), (2, 4, 5)), (((3, 1, 5, 2), (1, 2, 4, 2), (1, 1, 4, 3)),))
+        shared = ((3, 1, 5, 2), (1, 2, 4, 2), (1, 1, 4, 3))
+        turned = ((5, 2, 3), (4, 1, 3), (4, 2, 2))
+        return _samples(cls, ((2, 5, 3), (2, 4, 3), (2, 4, 5)), (shared,), turned)
 
 
+@operator
 class AttentionGrad(AttentionLike):
-    """A gradient of attention: an operator on (q, k, v, dy, mask or none)."""
+    """The gradients of attention by q, k and v, given that of its result; on (q, k, v, dy, mask or none)."""
 
+    name: ClassVar[str] = "attention_grad"
     inner: ClassVar[tuple[str, ...]] = (*AttentionLike.inner, ROWS + COLUMNS)
-
-    def given(self, dy: Tensor, weights: Tensor, v: Tensor) -> Tensor:
-        """The gradient by the scores, by operators that can be differentiated."""
-        by_weight = dy @ v.mT
-        return weights * (by_weight - (weights * by_weight).sum(axis=-1, keepdims=True)) * self.scale
-
-    def by_scores(self, weights: Array, dy: Array, v: Array) -> Array:
-        """The gradient by q kᵀ of some queries."""
-        by_weight = np.matmul(dy, v.swapaxes(1, 2))
-        by_weight -= np.einsum("nij,nij->ni", weights, by_weight)[:, :, None]
-        by_weight *= weights
-        by_weight *= weights.dtype.type(self.scale)
-        return np.asarray(by_weight)
-
-    def again(self, f: Callable[..., Any], cotangents: Any, inputs: Sequence[Tensor]) -> Any:
-        """The gradients through `f` of these inputs; a mask that is no number has none."""
-        numbers = [x for x in inputs if x.dtype != bool_]
-        rest = [x for x in inputs if x.dtype == bool_]
-        _, pull = vjp(lambda *given: f(*given, *rest), *numbers)
-        return (*pull(*cotangents), *(None for _ in rest))
-
-
-@operator
-class AttentionQueryGrad(AttentionGrad):
-    """The gradient of attention by q, given that of its result."""
-
-    name: ClassVar[str] = "attention_query_grad"
-    algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({2}), frozenset({3})), reduction="sum")
+    compiled: ClassVar[str] = "backward"
 
     def infer(self, *types: Type) -> tuple[Type, ...]:
         self.check(types)
-        return (types[0],)
-
-    def equation(self, *types: Type) -> Equation:
-        terms, _ = self.terms(types)
-        return Equation(terms, (terms[0],))
-
-    def kernel(self, *arrays: Array) -> Any:
-        given, lead = flat(arrays)
-        _, k, v, dy = given[:4]
-        dq = np.zeros(given[0].shape, given[0].dtype)
-        for (part, rows, keys), weights in self.pieces(given):
-            dq[part, rows] = np.matmul(self.by_scores(weights, dy[part, rows], v[part, keys]), k[part, keys])
-        return unbroadcast(dq, lead, arrays[0])
-
-    def vjp(self, ddq: Tensor, *inputs: Tensor) -> Any:
-        def f(q: Tensor, k: Tensor, v: Tensor, dy: Tensor, *mask: Tensor) -> Tensor:
-            return sum_to(self.given(dy, self.composed(q, k, *mask), v) @ k, q)
-
-        return self.again(f, (ddq,), inputs)
-
-    @classmethod
-    def samples(cls) -> Sequence[Sample]:
-        return _samples(cls, ((2, 5, 3), (1, 4, 3), (1, 4, 5), (2, 5, 5)))[:2]
-
-
-@operator
-class AttentionKeyGrad(AttentionGrad):
-    """The gradients of attention by k and by v, given that of its result."""
-
-    name: ClassVar[str] = "attention_key_grad"
-
-    def infer(self, *types: Type) -> tuple[Type, ...]:
-        self.check(types)
-        return types[1], types[2]
+        return tuple(types[:3])
 
     def rules(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
         terms, _ = self.terms(types)
-        found = [Signature((B,) * len(types), (B, B))]
+        found = [Signature((B,) * len(types), (B, B, B))]
         for letter in dict.fromkeys("".join(terms)):
             if letter.islower():
                 inputs = tuple(_at(term, letter, B) for term in terms)
-                found.append(Signature(inputs, tuple(_at(term, letter, Partial()) for term in terms[1:3])))
-        for place, results in ((2, (Partial(), B)), (3, (Partial(), Partial()))):
+                found.append(Signature(inputs, tuple(_at(term, letter, Partial()) for term in terms[:3])))
+        for place, results in ((2, (Partial(), Partial(), B)), (3, (Partial(), Partial(), Partial()))):
             inputs = tuple(Partial() if place == other else B for other in range(len(types)))
             found.append(Signature(inputs, results))
         return tuple(dict.fromkeys(found))
 
+    def flops(self, *types: Type) -> int:
+        (q, _, v), scores = self.plain(types)[:3], super().flops(*types)
+        features, columns = q.shape[-1], v.shape[-1]
+        return scores * (3 * features + 2 * columns) // max(features + columns, 1)
+
     def kernel(self, *arrays: Array) -> Any:
-        given, lead = flat(arrays)
+        given, lead = self.flat(arrays)
         q, k, v, dy = given[:4]
-        dk, dv = np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
+        dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
         for (part, rows, keys), weights in self.pieces(given):
             dv[part, keys] += np.matmul(weights.swapaxes(1, 2), dy[part, rows])
-            by_scores = self.by_scores(weights, dy[part, rows], v[part, keys])
-            dk[part, keys] += np.matmul(by_scores.swapaxes(1, 2), q[part, rows])
-        return unbroadcast(dk, lead, arrays[1]), unbroadcast(dv, lead, arrays[2])
+            slopes = np.matmul(dy[part, rows], v[part, keys].swapaxes(1, 2))
+            slopes -= np.einsum("nij,nij->ni", weights, slopes)[:, :, None]
+            slopes *= weights
+            slopes *= weights.dtype.type(self.scale)
+            dq[part, rows] = np.matmul(slopes, k[part, keys])
+            dk[part, keys] += np.matmul(slopes.swapaxes(1, 2), q[part, rows])
+        return tuple(self.unflat(d, lead, like) for d, like in zip((dq, dk, dv), arrays[:3], strict=True))
 
-    def vjp(self, cotangents: tuple[Tensor, Tensor], *inputs: Tensor) -> Any:
-        def f(q: Tensor, k: Tensor, v: Tensor, dy: Tensor, *mask: Tensor) -> tuple[Tensor, Tensor]:
-            weights = self.composed(q, k, *mask)
-            return sum_to(self.given(dy, weights, v).mT @ q, k), sum_to(weights.mT @ dy, v)
+    def vjp(self, cotangents: tuple[Tensor, ...], *inputs: Tensor) -> Any:
+        numbers = [x for x in inputs if x.dtype != bool_]
+        rest = [x for x in inputs if x.dtype == bool_]  # a mask that is no number has no gradient
+        _, pull = vjp(lambda *given: self.by_parts(*given, *rest), *numbers)
+        return (*pull(*cotangents), *(None for _ in rest))
 
-        return self.again(f, cotangents, inputs)
+    def by_parts(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The results by operators that can be differentiated."""
+        q, k, v, dy, *mask = self.unturned(inputs)
+        weights = self.composed(q, k, *mask)
+        slopes = dy @ v.mT
+        slopes = weights * (slopes - (weights * slopes).sum(axis=-1, keepdims=True)) * self.scale
+        found = (sum_to(slopes @ k, q), sum_to(slopes.mT @ q, k), sum_to(weights.mT @ dy, v))
+        return tuple(self.unturned(found))
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        # few, because so many operands have so many layouts; masks are those of the other two operators
+        # few, because so many operands have so many layouts; masks are those of attention itself
         return _samples(cls, ((2, 5, 3), (1, 4, 3), (1, 4, 2), (2, 5, 2)))[:1]
 
 
-_both: Callable[..., tuple[Tensor, Tensor]] = apply  # type: ignore[assignment]  # this operator has two results
+_several: Callable[..., tuple[Tensor, ...]] = apply  # type: ignore[assignment]  # this operator has several results
 
 
 def _at(term: str, letter: str, otherwise: SBP) -> SBP:
@@ -311,14 +329,21 @@ def _at(term: str, letter: str, otherwise: SBP) -> SBP:
 
 
 def _samples(
-    cls: type[Any], shapes: tuple[Shape, ...], others: tuple[tuple[Shape, ...], ...] = ()
+    cls: type[Any],
+    shapes: tuple[Shape, ...],
+    others: tuple[tuple[Shape, ...], ...] = (),
+    turned: tuple[Shape, ...] | None = None,
 ) -> tuple[Sample, ...]:
-    """Causal with leading dimensions; without them with a mask, bool and added; and `others`."""
-    plain = tuple(Type(shape, float64) for shape in shapes)
-    single = tuple(Type(shape[1:], float64) for shape in shapes)
+    """Causal with leading dimensions; without them with a mask, bool and added; `others`; and causal and `turned`."""
+
+    def types(shapes: tuple[Shape, ...]) -> tuple[Type, ...]:
+        return tuple(Type(shape, float64) for shape in shapes)
+
+    single = types(tuple(shape[1:] for shape in shapes))
     masks = [(Type((5, 4), bool_), "bool"), (Type((1, 4), float64), "normal")]
     return (
-        Sample(cls(0.5, True), plain),
+        Sample(cls(0.5, True), types(shapes)),
         *(Sample(cls(0.5, False), (*single, mask), ("normal",) * len(shapes) + (draw,)) for mask, draw in masks),
-        *(Sample(cls(0.5, False), tuple(Type(shape, float64) for shape in more)) for more in others),
+        *(Sample(cls(0.5, False), types(more)) for more in others),
+        *(() if turned is None else (Sample(cls(0.5, True, 1, True), types(turned)),)),
     )

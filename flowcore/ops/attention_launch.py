@@ -1,0 +1,93 @@
+"""Attention as a call of a compiled kernel: its source, and the numbers that say where each head lies.
+
+Heads are counted by two numbers, an outer and an inner one, so that an operand can be shared along either. What has no
+such form, has a mask or another dtype, is left to numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from struct import pack, unpack
+
+from flowcore.jit.launch import Kernel, Launch
+from flowcore.jit.library import gemm_addresses
+from flowcore.jit.source import NAMES
+from flowcore.jit.store import is_available
+from flowcore.op import Type
+from flowcore.placement.layout import Shape
+
+SCORES = 1 << 18
+"""Bytes of scores that a kernel holds at once (at least those of `LEAST` queries)."""
+LEAST, MOST = 8, 32
+SIZES = ("outer", "inner", "queries", "keys", "features", "columns", "base", "step", "block", "scale")
+ARRAYS = {"forward": ("q", "k", "v", "y"), "backward": ("q", "k", "v", "dy", "dq", "dk", "dv")}
+RESULTS = {"forward": 1, "backward": 3}
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Where the matrices of an operand or result lie: its shape as if not turned, leading dimensions first."""
+
+    shape: Shape
+    is_turned: bool
+
+    def steps(self, lead: Shape, outer: int) -> tuple[int, int, int] | None:
+        """Elements from one outer number, inner number and row to the next; None where there is no such distance.
+
+        lead: the leading dimensions of all, the first `outer` of which make the outer number. 0: it is shared.
+        """
+        own, (rows, width) = self.shape[:-2], self.shape[-2:]
+        counts = prod(own[:outer]), prod(own[outer:])
+        wanted = prod(lead[:outer]), prod(lead[outer:])
+        if any(count not in (1, whole) for count, whole in zip(counts, wanted, strict=True)):
+            return None
+        inner_step, row_step = (width, counts[1] * width) if self.is_turned else (rows * width, width)
+        steps = counts[1] * rows * width, inner_step
+        shared = tuple(0 if count == 1 else step for count, step in zip(counts, steps, strict=True))
+        return shared[0], shared[1], row_step
+
+
+@lru_cache(maxsize=1024)
+def launch(
+    kind: str, types: tuple[Type, ...], lead: Shape, is_turned: bool, scale: float, seen: tuple[int, int]
+) -> Launch | None:
+    """Kernel `kind` ("forward", "backward") on arrays of these types, their dimensions not turned.
+
+    lead: all leading dimensions. seen: (base, step): query i sees base + step · i keys. None: numpy is to do it.
+    """
+    q, v = types[0], types[2]
+    dtype = NAMES.get(str(q.dtype), "")
+    if dtype not in gemm_addresses() or not is_available() or any(type.size == 0 for type in types):
+        return None
+    matrices = [Matrices(type.shape, is_turned) for type in types]
+    for outer in [len(lead) - 1] if is_turned else range(len(lead) + 1):
+        steps = [step for own in matrices if (step := own.steps(lead, outer)) is not None]
+        if len(steps) == len(matrices):
+            break
+    else:
+        return None
+    (queries, features), (keys, columns) = q.shape[-2:], v.shape[-2:]
+    block = max(LEAST, min(MOST, SCORES // (keys * q.dtype.itemsize)))
+    (bits,) = unpack("q", pack("d", scale))
+    heads = prod(lead[:outer]), prod(lead[outer:])
+    numbers = (*heads, queries, keys, features, columns, *seen, block, bits, *(n for step in steps for n in step))
+    turned = (features * keys,) if kind == "forward" else (features * keys, columns * keys)
+    scratch = (*turned, *(block * keys for _ in turned))
+    return Launch(kernel(kind, dtype, len(scratch)), numbers, (-1,) * RESULTS[kind], scratch)
+
+
+def kernel(kind: str, dtype: str, scratches: int) -> Kernel:
+    """Kernel `kind` of `flowcore.jit.attention` for elements of `dtype`, its numbers one by one."""
+    names: Sequence[str] = ARRAYS[kind]
+    strides = [f"{part}_{name}" for name in names for part in ("outer", "inner", "row")]
+    arrays = [*names, *(f"s{place}" for place in range(scratches))]
+    grouped = (f"(outer_{name}, inner_{name}, row_{name})" for name in names)
+    source = (
+        f"from flowcore.jit.attention import {kind}_{dtype}\n\n\n"
+        f"@exact\ndef loop({', '.join([*SIZES, *strides, *arrays])}):\n"
+        f"    {kind}_{dtype}(({', '.join(SIZES)}), {', '.join(grouped)}, {', '.join(arrays)})\n"
+    )
+    return Kernel(source, len(SIZES) + len(strides), (dtype,) * len(arrays))
