@@ -61,9 +61,7 @@ class Attention(fc.nn.Module):
             fc.permute_dims(layer(x).reshape((batch, time, self.heads, self.size)), (0, 2, 1, 3))
             for layer in (self.query, self.key, self.value)
         )
-        place = fc.arange(time, placement=x.placement)
-        scores = fc.where(place <= place.reshape((time, 1)), q @ k.mT * (1 / sqrt(self.size)), -np.inf)
-        mixed = fc.nn.softmax(scores) @ v
+        mixed = fc.nn.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.project(fc.permute_dims(mixed, (0, 2, 1, 3)).reshape((batch, time, width)))
 
 

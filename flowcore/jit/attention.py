@@ -44,18 +44,15 @@ def seen_by(sizes, query):
 def _softmax(exp, add):
     @exact
     def softmax(row, seen):
-        """Replace the scores of one query by the powers of their distance to the greatest; 1 / their sum, or 0.
-
-        Only the first `seen` count.
-        """
-        row[seen:] = -inf
-        most = row.dtype.type(-inf)
+        """row ← powers of the distance to the greatest of the first `seen` scores, else 0; 1 / their sum, or 0."""
+        none = row.dtype.type(-inf)
+        most = none
         for c in range(row.shape[0]):
-            most = greatest(most, row[c])
-        most = row.dtype.type(0) if most == -inf else most
+            most = greatest(most, row[c] if c < seen else none)
+        most = row.dtype.type(0) if most == none else most
         total = row.dtype.type(0)
         for c in range(row.shape[0]):
-            power = exp(row[c] - most)
+            power = exp(row[c] - most) if c < seen else row.dtype.type(0)
             row[c] = power
             total = add(total, power)
         return row.dtype.type(0) if total == 0 else row.dtype.type(1) / total

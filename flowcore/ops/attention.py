@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flowcore.dispatch import asarray
-from flowcore.dtypes import bool_, float64, is_real
+from flowcore.dtypes import bool_, float64, is_real, widened
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.grad import vjp
 from flowcore.jit.launch import Launch
@@ -140,7 +140,7 @@ class AttentionLike(Op):
         turned = len(self.inner) if self.is_turned else 0
         plain = [array.swapaxes(-2, -3) if place < turned else array for place, array in enumerate(arrays)]
         lead = np.broadcast_shapes(*(array.shape[:-2] for array in plain))
-        work = np.float32 if arrays[0].dtype == np.float16 else arrays[0].dtype
+        work = widened(arrays[0].dtype)
         whole = [
             np.broadcast_to(array, (*lead, *array.shape[-2:])).reshape(prod(lead), *array.shape[-2:]) for array in plain
         ]

@@ -1,17 +1,22 @@
-"""Transposes become part of the products beside them, which read and write their operands in any order."""
+"""Transposes become part of the products beside them, which read and write their operands in any order.
+
+Contractions take any order of dimensions; attention takes heads in front of rows or behind them, in all operands and
+results alike. What is transposed twice, back to where it was, is not transposed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from flowcore.graph import Graph, Node
+from flowcore.graph import Builder, Graph, Node
 from flowcore.op import OPS, Op
 from flowcore.passes.dce import dce
 
 
 def fold_transposes(graph: Graph) -> Graph:
     """`graph` with every contraction reading what was transposed for it, and giving what was transposed after it."""
+    graph = _straight(_turned(graph))
     made = {number: node for node in graph.nodes for number in node.outputs}
     uses: dict[int, int] = {}
     for number in (*graph.outputs, *(n for node in graph.nodes for n in node.inputs)):
@@ -20,6 +25,51 @@ def fold_transposes(graph: Graph) -> Graph:
     made = {number: node for node in nodes for number in node.outputs}
     nodes = [_ordered(_writing(node, made, uses)) for node in nodes]
     return dce(Graph(graph.values, graph.inputs, tuple(nodes), graph.outputs))
+
+
+def _turned(graph: Graph) -> Graph:
+    """`graph` with attention reading and giving heads behind rows, where all operands were transposed to be so."""
+    made = {number: node for node in graph.nodes for number in node.outputs}
+    builder = Builder(graph)
+    for node in graph.nodes:
+        op: Any = node.op
+        count = len(op.inner) if node.op.name in ("attention", "attention_grad") and not op.is_turned else 0
+        sources = [made.get(number) for number in node.inputs[:count]]
+        swap = _swap(graph.values[node.inputs[0]].type.ndim) if count else ()
+        if not count or any(x is None or x.op.name != "permute" or _axes(x.op) != swap for x in sources):
+            builder.nodes.append(node)
+            continue
+        inputs = (*(x.inputs[0] for x in sources if x is not None), *node.inputs[count:])
+        results = [graph.values[number] for number in node.outputs]
+        shapes = [tuple(value.type.shape[axis] for axis in swap) for value in results]
+        turned = [replace(v, type=replace(v.type, shape=shape)) for v, shape in zip(results, shapes, strict=True)]
+        outputs = builder.node(replace(op, is_turned=True), inputs, turned, node.where)
+        back: Any = OPS["permute"]
+        for old, new in zip(node.outputs, outputs, strict=True):
+            builder.nodes.append(Node(back(swap), (new,), (old,), node.where))
+    return builder.graph(graph.outputs)
+
+
+def _swap(ndim: int) -> tuple[int, ...]:
+    """The order in which the second and third dimensions from the end change places."""
+    return (*range(ndim - 3), ndim - 2, ndim - 3, ndim - 1) if ndim > 2 else ()
+
+
+def _straight(graph: Graph) -> Graph:
+    """`graph` without transposes that undo others."""
+    made = {number: node for node in graph.nodes for number in node.outputs}
+    same: dict[int, int] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(same.get(number, number) for number in node.inputs))
+        before = made.get(node.inputs[0]) if node.op.name == "permute" else None
+        if before is not None and before.op.name == "permute" and node.outputs[0] not in graph.outputs:
+            axes = _axes(before.op)
+            if tuple(axes[axis] for axis in _axes(node.op)) == tuple(range(len(axes))):
+                same[node.outputs[0]] = same.get(before.inputs[0], before.inputs[0])
+                continue
+        nodes.append(node)
+    return Graph(graph.values, graph.inputs, tuple(nodes), graph.outputs)
 
 
 def _contract(formula: str) -> Op:
