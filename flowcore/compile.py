@@ -22,6 +22,7 @@ from flowcore.graph import Graph
 from flowcore.mixed import LossScale, Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import is_held_once
+from flowcore.passes.donate import Update
 from flowcore.passes.precision import lowered
 from flowcore.pipeline import LOCAL, Program, physical
 from flowcore.planned import Plan
@@ -43,6 +44,7 @@ class Compiled:
 
     guards: tuple[Guard, ...]
     logical: Graph
+    plan: Plan
     program: Program
     lifted: tuple[Read, ...]
     writes: tuple[Write, ...]
@@ -73,10 +75,17 @@ class Compiled:
 class CompiledFunction(Generic[P, R]):
     """What `fc.compile` returns: called like the function itself."""
 
-    def __init__(self, function: Callable[P, R], plan: str, precision: Precision | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        plan: str,
+        precision: Precision | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
         self.function = function
         self.mode = plan
         self.precision = precision
+        self.memory_limit = memory_limit
         self.__name__ = "function"
         update_wrapper(self, function, updated=())  # the attributes of a function that is an object are its own
 
@@ -101,8 +110,7 @@ class CompiledFunction(Generic[P, R]):
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
         """The plan for these arguments; nothing runs, nothing is stored."""
         tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
-        world = current()
-        return Plan(self._compiled(world, tensors, rebuild).program.graph, world.machine)
+        return self._compiled(current(), tensors, rebuild).plan
 
     @property
     def loss_scale(self) -> float:
@@ -158,14 +166,16 @@ class CompiledFunction(Generic[P, R]):
             world.trace = None
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
-        program = lower(self._planned(world, logical), world.rank, LOCAL, _updates(len(tensors), lifted, writes))
+        plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
+        program = lower(plan.graph, world.rank, LOCAL, plan.updates)
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
-        return Compiled(tuple(trace.guards), logical, program, lifted, writes, build, len(outputs), is_differentiable)
+        guards, count = tuple(trace.guards), len(outputs)
+        return Compiled(guards, logical, plan, program, lifted, writes, build, count, is_differentiable)
 
-    def _planned(self, world: World, logical: Graph) -> Graph:
+    def _planned(self, world: World, logical: Graph, updates: tuple[Update, ...]) -> Plan:
         graph = physical(logical, world.machine)
-        plan = Plan(graph)
+        plan = Plan(graph, world.machine, updates)
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph
             world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))
@@ -173,7 +183,9 @@ class CompiledFunction(Generic[P, R]):
             implicit = [transfer for transfer in plan.transfers if "to_global" not in transfer.reason]
             if implicit:
                 raise PlanError(f"plan='strict' allows no implicit transfer, but needs: {implicit[0]}; add a to_global")
-        return graph
+        if self.memory_limit is not None:
+            plan.check_memory(self.memory_limit)
+        return plan
 
 
 def _numbered(plan: Plan) -> list[str]:
@@ -190,14 +202,14 @@ def _taken(program: Program, tensors: Sequence[Tensor | None]) -> list[Array | N
     return blocks
 
 
-def _updates(arguments: int, lifted: Sequence[Read], writes: Sequence[Write]) -> list[tuple[int, int]]:
+def _updates(arguments: int, lifted: Sequence[Read], writes: Sequence[Write]) -> tuple[Update, ...]:
     """Pairs (input, output) of the tensors that the function both reads and replaces."""
     read = {id(read.tensor): place for place, read in enumerate(lifted, arguments) if not read.is_grad}
-    return [
+    return tuple(
         (read[id(write.tensor)], write.index)
         for write in writes
         if write.index is not None and not write.is_grad and id(write.tensor) in read
-    ]
+    )
 
 
 def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:
@@ -216,24 +228,39 @@ def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:
 
 @overload
 def compile(
-    function: Callable[P, R], *, plan: str = ..., precision: str | Precision | None = ...
+    function: Callable[P, R],
+    *,
+    plan: str = ...,
+    precision: str | Precision | None = ...,
+    memory_limit: int | None = ...,
 ) -> CompiledFunction[P, R]: ...
 @overload
 def compile(
-    function: None = ..., *, plan: str = ..., precision: str | Precision | None = ...
+    function: None = ...,
+    *,
+    plan: str = ...,
+    precision: str | Precision | None = ...,
+    memory_limit: int | None = ...,
 ) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def compile(
-    function: Callable[P, R] | None = None, *, plan: str = "greedy", precision: str | Precision | None = None
+    function: Callable[P, R] | None = None,
+    *,
+    plan: str = "greedy",
+    precision: str | Precision | None = None,
+    memory_limit: int | None = None,
 ) -> Any:
     """`function` as one planned graph per kind of arguments; also a decorator, with or without options.
 
     plan: "greedy", or "strict" (PlanError where a transfer is needed that no `to_global` asks for).
     precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
+    memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """
     if plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
+    if memory_limit is not None and (isinstance(memory_limit, bool) or not isinstance(memory_limit, int)):
+        raise PlanError(f"memory_limit={memory_limit!r}: give the bytes that a rank may hold, as in 2 * 1024**3")
     if function is None:
-        return lambda f: CompiledFunction(f, plan, as_precision(precision))
-    return CompiledFunction(function, plan, as_precision(precision))
+        return lambda f: CompiledFunction(f, plan, as_precision(precision), memory_limit)
+    return CompiledFunction(function, plan, as_precision(precision), memory_limit)

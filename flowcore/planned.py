@@ -12,11 +12,17 @@ from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.price import seconds
 from flowcore.dtypes import DType
+from flowcore.errors import MemoryLimitError
+from flowcore.footprint import Footprint, footprint
 from flowcore.graph import Graph, Node
-from flowcore.placement.layout import Layout, Shape, box_size
+from flowcore.passes.donate import Update
+from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.machine import Machine
 from flowcore.region import Region
 from flowcore.text import parse_graph, write_graph
+
+UPDATES = "updates"
+"""What stands in a file before the positions of inputs and of the outputs that replace them."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Plan:
 
     graph: Graph
     machine: Machine = field(default=Machine(), compare=False)
+    updates: tuple[Update, ...] = ()
+    """Pairs (input, output) of positions: that output replaces that input, in its memory where it can."""
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -117,9 +125,24 @@ class Plan:
         return max(ready, default=0.0)
 
     @cached_property
+    def footprint(self) -> Footprint:
+        """What the rank that holds the most holds, and for what."""
+        return footprint(self.graph, self.updates)
+
+    @property
     def peak_bytes(self) -> int:
-        """The most bytes of values (inputs included) that live at once on any rank."""
-        return max((_peak(self.graph, rank) for rank in self.graph.ranks), default=0)
+        """The bytes that the rank which holds the most holds: inputs, and the arena of the compiled program."""
+        return self.footprint.total
+
+    def check_memory(self, limit: int) -> None:
+        """MemoryLimitError where a rank holds more than `limit` bytes."""
+        if self.peak_bytes > limit:
+            largest = "".join(f"\n  {each}" for each in self.footprint.largest)
+            raise MemoryLimitError(
+                f"a step holds {self.footprint}, but memory_limit is {limit} B: split the largest values over more "
+                f"ranks, compute some again with fc.checkpoint, take a smaller batch, or raise the limit; "
+                f"they are{largest}"
+            )
 
     def summary(self) -> Mapping[str, tuple[int, int, int]]:
         """Per kind of transfer: how many, their bytes, their bound."""
@@ -130,25 +153,32 @@ class Plan:
         return table
 
     def explain(self) -> str:
-        """Every transfer with its reason, its bytes beside the bound, and the line that caused it."""
+        """Every transfer with its reason, its bytes beside the bound, and the line that caused it; the peak of memory.
+
+        The peak comes with what it is made of and with the largest of what lives then.
+        """
         head = (
             f"{len(self.graph.nodes)} operators, {len(self.transfers)} transfers: {self.bytes_moved} B in "
-            f"{self.messages} messages; peak {self.peak_bytes} B on a rank"
+            f"{self.messages} messages"
         )
-        return "\n".join((head, *(f"  {transfer}" for transfer in self.transfers)))
+        memory = (f"peak {self.footprint}; the largest then:", *(f"  {each}" for each in self.footprint.largest))
+        return "\n".join((head, *(f"  {transfer}" for transfer in self.transfers), *memory))
 
     def text(self) -> str:
         """The physical graph as text; `parse_graph` reads it back."""
         return write_graph(self.graph)
 
     def save(self, path: str | Path) -> None:
-        """Write `text()` to a file."""
-        Path(path).write_text(self.text() + "\n")
+        """Write `text()` and `updates` to a file."""
+        updates = "".join(f" {old}:{new}" for old, new in self.updates)
+        Path(path).write_text(f"{self.text()}\n" + (f"{UPDATES}{updates}\n" if updates else ""))
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """The plan that `save` wrote."""
-        return cls(parse_graph(Path(path).read_text()))
+        text, _, pairs = Path(path).read_text().partition(UPDATES)
+        updates = (pair.split(":") for pair in pairs.split())
+        return cls(parse_graph(text), updates=tuple((int(old), int(new)) for old, new in updates))
 
     def diff(self, other: Plan) -> str:
         """The lines in which `other` differs, as a unified diff; empty where the plans are equal."""
@@ -156,28 +186,3 @@ class Plan:
 
     def __str__(self) -> str:
         return self.explain()
-
-
-def _inside(body: Graph, rank: int) -> int:
-    """The most bytes that live at once on `rank` inside a body, beside its inputs."""
-    return _peak(body, rank) - _peak(Graph(body.values, body.inputs, (), ()), rank)
-
-
-def _peak(graph: Graph, rank: int) -> int:
-    """The most bytes of blocks that live at once on `rank`, each from its definition to its last use."""
-
-    def held(number: int) -> int:
-        value = graph.values[number]
-        if rank not in value.placement:
-            return 0
-        return box_size(value.layout.box(value.type.shape, rank)) * value.type.dtype.itemsize
-
-    last = {number: position for position, node in enumerate(graph.nodes) for number in node.inputs}
-    last.update((number, len(graph.nodes)) for number in (*graph.outputs, *graph.inputs))
-    live = peak = sum(held(number) for number in graph.inputs)
-    for position, node in enumerate(graph.nodes):
-        live += sum(held(number) for number in node.outputs)
-        peak = max(peak, live + max((_inside(body, rank) for body in node.op.graphs), default=0))
-        dead = {number for number in (*node.inputs, *node.outputs) if last.get(number, position) == position}
-        live -= sum(held(number) for number in dead)
-    return peak

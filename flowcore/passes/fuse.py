@@ -126,8 +126,9 @@ def _splits(graph: Graph, nodes: Sequence[Node], literals: Collection[int], kern
 def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], least: int) -> Graph:
     """The graph with every unit worth it as one node, in an order in which all inputs come first."""
     groups = [[graph.nodes[place] for place in unit.nodes] for unit in units]
+    # a single operator is worth it where it computes again what it reads
     worth = [
-        sum(not _is_view(node) for node in group) > 1 and prod(unit.kernel) >= least
+        unit.is_open and prod(unit.kernel) >= least and not all(map(_is_view, group))
         for group, unit in zip(groups, units, strict=True)
     ]
     pairs = list(zip(groups, worth, strict=True))
@@ -136,8 +137,11 @@ def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], le
     kernels: dict[int, tuple[list[Node], dict[int, Spaces]]] = {}
     for place, (group, is_worth_it) in enumerate(pairs):
         if is_worth_it:
-            kernels[place] = _extended(again, group, units[place], literals)
+            members, splits = _extended(again, group, units[place], literals)
+            if sum(not _is_view(node) for node in members) > 1:
+                kernels[place] = members, splits
     graph = replace(graph, values=tuple(again.values))
+    _prune(graph, units, groups, kernels, literals)
     users: dict[int, set[int]] = {}
     for place, group in enumerate(groups):
         for node in kernels[place][0] if place in kernels else group:
@@ -153,6 +157,25 @@ def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], le
         used = [number for number in made if number in graph.outputs or users.get(number, set()) - {place}]
         nodes.append(_fused(graph, members, units[place].kernel, splits, used, literals))
     return replace(graph, nodes=tuple(_sorted(nodes)))
+
+
+def _prune(
+    graph: Graph,
+    units: Sequence[_Unit],
+    groups: Sequence[list[Node]],
+    kernels: dict[int, tuple[list[Node], dict[int, Spaces]]],
+    literals: dict[int, Node],
+) -> None:
+    """Take out of kernels what nothing needs any more, since others compute it again."""
+    every = [node for place, group in enumerate(groups) for node in (kernels[place][0] if place in kernels else group)]
+    nodes = dce(replace(graph, nodes=tuple(_sorted(every)))).nodes
+    live = {number for node in nodes for number in node.outputs}
+    for place, (members, _) in list(kernels.items()):
+        left = [node for node in members if live.intersection(node.outputs)]
+        if not left:
+            del kernels[place], groups[place][:]
+        elif len(left) < len(members):
+            kernels[place] = left, _splits(graph, left, literals, units[place].kernel)
 
 
 def _extended(

@@ -1,0 +1,186 @@
+"""What a rank holds while it runs a program: a physical graph → bytes, known before anything runs.
+
+Inputs (parameters, states, the batch) and constants are held throughout, the arena too, whose registers the program
+uses again in every run, and the memory that results leave it in. Operators that take memory by themselves are counted
+by the most of their results that live at once.
+
+Ranks whose blocks have the same shapes run the same program but for the numbers in it, so only one of them is lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from flowcore.boxing_op import Boxing
+from flowcore.graph import Graph
+from flowcore.local import Inside
+from flowcore.memory import ALIGNMENT, KEPT
+from flowcore.op import Type
+from flowcore.packing import Span, most_alive
+from flowcore.passes.donate import Update, makes_memory
+from flowcore.pipeline import LOCAL
+from flowcore.placement.layout import Layout, box_shape
+from flowcore.placement.sbp import Partial
+from flowcore.runtime import Program, lower
+
+VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed")
+"""Operators that make no memory, or only where they are given some."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Register:
+    """What lives at the peak: its bytes, what it is, and the line that caused it."""
+
+    size: int
+    text: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.size} B: {self.text}{f'; {self.where}' if self.where else ''}"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The bytes that `rank` holds at most in a step, by what they are for.
+
+    bound: what lives at once in the arena; no packing takes less.
+    """
+
+    rank: int
+    inputs: int
+    constants: int
+    arena: int
+    bound: int
+    leaving: int
+    others: int
+    largest: tuple[Register, ...]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.inputs + self.constants + self.arena + self.leaving + self.others
+
+    def __str__(self) -> str:
+        parts = {
+            "inputs": self.inputs, "arena": self.arena, "constants": self.constants, "results": self.leaving,
+            "memory that operators take": self.others,
+        }  # fmt: skip
+        shown = ", ".join(f"{name} {size} B" for name, size in parts.items() if size)
+        return f"{self.total} B on rank {self.rank}: {shown or 'nothing'} (bound of the arena {self.bound} B)"
+
+
+def footprint(graph: Graph, updates: Sequence[Update] = ()) -> Footprint:
+    """That of the rank that holds the most, for a physical graph whose outputs replace inputs as `updates` says."""
+    found = [_Measured(lower(graph, rank, LOCAL, updates), rank).footprint for rank in distinct(graph)]
+    return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, ()))
+
+
+def distinct(graph: Graph) -> list[int]:
+    """The first rank of every set of ranks whose blocks of all values have equal shapes."""
+    layouts: dict[tuple[Type, Layout], bool] = {}
+    _collect(graph, layouts)
+    seen: dict[int, list[object]] = {rank: [] for rank in graph.ranks}
+    for (type, layout), is_filled in layouts.items():
+        boxes = layout.boxes(type.shape)
+        partial = [axis for axis, part in enumerate(layout.sbp) if isinstance(part, Partial)] if is_filled else []
+        firsts = {rank for rank, at in layout.placement.coordinates() if partial and not any(at[a] for a in partial)}
+        for rank, key in seen.items():
+            key.append((box_shape(boxes[rank]) if rank in boxes else None, rank in firsts))
+    found: dict[tuple[object, ...], int] = {}
+    for rank, key in seen.items():
+        found.setdefault(tuple(key), rank)
+    return list(found.values())
+
+
+def _collect(graph: Graph, layouts: dict[tuple[Type, Layout], bool]) -> None:
+    """All types and layouts, and whether a change of layout fills blocks so: the first rank then gets the value."""
+    for number in graph.inputs:
+        layouts.setdefault((graph.values[number].type, graph.values[number].layout), False)
+    for node in graph.nodes:
+        for value in (graph.values[number] for number in node.outputs):
+            layouts[value.type, value.layout] = layouts.get((value.type, value.layout)) or isinstance(node.op, Boxing)
+        for body in node.op.graphs:
+            _collect(body, layouts)
+
+
+class _Measured:
+    """One program, and what it holds."""
+
+    def __init__(self, program: Program, rank: int) -> None:
+        self.program, self.rank, self.local = program, rank, program.local
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        memory = self.program.arena
+        size = memory.size + ALIGNMENT if memory.size else 0
+        inside = [part.total for part in self._inside]
+        return Footprint(
+            self.rank,
+            sum(type.nbytes for type in self.local.types(self.local.inputs)),
+            sum(block.nbytes for _, block in self.program.constants),
+            size, memory.bound, self._leaving(), most_alive(self._others) + sum(inside), self._largest(),
+        )  # fmt: skip
+
+    def _leaving(self) -> int:
+        """The bytes that results take turns with."""
+        numbers = [self.program.outputs[place] for place, old in self.program.leaving.results if old < 0]
+        return KEPT * sum(self.local.values[number].type.nbytes for number in numbers if number is not None)
+
+    @cached_property
+    def _inside(self) -> list[Footprint]:
+        """What the graphs hold that operators run, but for their inputs, which are registers of this one."""
+        found = []
+        for node in self.local.nodes:
+            if isinstance(node.op, Inside):
+                for body in node.op.region.graphs:
+                    each = _Measured(lower(body, self.rank, LOCAL), self.rank).footprint
+                    found.append(Footprint(self.rank, 0, each.constants, each.arena, 0, each.leaving, each.others, ()))
+        return found
+
+    @cached_property
+    def _lives(self) -> Mapping[int, Span]:
+        """When every value that an instruction gives lives."""
+        instructions, end = self.program.instructions, len(self.program.instructions)
+        last = dict.fromkeys(self.local.outputs, end)
+        for position, instruction in enumerate(instructions):
+            for number in (*instruction.inputs, *instruction.outputs):
+                last[number] = max(last.get(number, 0), position)
+        return {
+            number: Span(position, last[number], self.local.values[number].type.nbytes)
+            for position, instruction in enumerate(instructions)
+            for number in instruction.outputs
+        }
+
+    @cached_property
+    def _others(self) -> list[Span]:
+        """The results that operators take memory for by themselves."""
+        found = []
+        for instruction in self.program.instructions:
+            op = instruction.node.op
+            new = op.new_results(instruction.outputs)
+            for number in instruction.outputs:
+                is_given = number in self.program.arena.places or (makes_memory(op) and number not in new)
+                if not is_given and op.name not in VIEWS:
+                    found.append(self._lives[number])
+        return found
+
+    def _largest(self) -> tuple[Register, ...]:
+        """The largest of what lives when the most does."""
+        spans = {number: span for number, span in self._lives.items() if number in self.program.arena.places}
+        moments = {span.first for span in spans.values()}
+        peak = max(moments, key=lambda now: (sum(_alive(span, now) for span in spans.values()), -now), default=0)
+        found = [self._register(number) for number, span in spans.items() if _alive(span, peak)]
+        held = [Register(type.nbytes, f"{type}, an input", "") for type in self.local.types(self.local.inputs)]
+        return tuple(sorted([*found, *held], key=lambda each: -each.size)[:SHOWN])
+
+    def _register(self, number: int) -> Register:
+        node = next(each.node for each in self.program.instructions if number in each.outputs)
+        type = self.local.values[number].type
+        return Register(type.nbytes, f"{type} of {node.op.name}", node.where)
+
+
+def _alive(span: Span, now: int) -> int:
+    return span.size if span.first <= now <= span.last else 0
