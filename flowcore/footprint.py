@@ -159,6 +159,7 @@ class _Measured:
         """The results that operators take memory for by themselves."""
         found = []
         for instruction in self.program.instructions:
+            assert instruction.node is not None
             op = instruction.node.op
             new = op.new_results(instruction.outputs)
             for number in instruction.outputs:
@@ -177,7 +178,7 @@ class _Measured:
         return tuple(sorted([*found, *held], key=lambda each: -each.size)[:SHOWN])
 
     def _register(self, number: int) -> Register:
-        node = next(each.node for each in self.program.instructions if number in each.outputs)
+        node = next(node for node in self.local.nodes if number in node.outputs)
         type = self.local.values[number].type
         return Register(type.nbytes, f"{type} of {node.op.name}", node.where)
 
