@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import bool_, complex128, float32, float64, int64
+from flowcore.dtypes import NARROW, bool_, complex128, float32, float64, int64
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit import onednn
 from flowcore.jit.launch import Launch
 from flowcore.jit.library import gemm_addresses
 from flowcore.jit.product import launch as product_launch
@@ -74,16 +75,26 @@ def grouping(equation: Equation) -> Grouping:
     )  # fmt: skip
 
 
+def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
+    """The matrix product, in `out` if given; of narrow numbers in float32, each result rounded once."""
+    if a.dtype not in NARROW:
+        return np.asarray(np.matmul(a, b, out=out))
+    made = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype) if out is None else out
+    if not onednn.multiply(a, b, made):
+        made[...] = np.matmul(a.astype(float32), b.astype(float32))
+    return made
+
+
 def product(group: Grouping, a: Array, b: Array) -> Array:
     """The contraction grouped so, as one batched matrix product; the result may be a transposed view."""
     a, b = a.transpose(group.a), b.transpose(group.b)
     if group.is_plain:
-        return np.asarray(np.matmul(a, b).transpose(group.y))
+        return np.asarray(multiply(a, b).transpose(group.y))
     batch = a.shape[: group.batch]
     rows = a.shape[group.batch : group.batch + group.rows]
     summed = prod(a.shape[group.batch + group.rows :])
     columns = b.shape[group.batch + group.summed :]
-    found = np.matmul(a.reshape(*batch, prod(rows), summed), b.reshape(*batch, summed, prod(columns)))
+    found = multiply(a.reshape(*batch, prod(rows), summed), b.reshape(*batch, summed, prod(columns)))
     return np.asarray(found.reshape(batch + rows + columns).transpose(group.y))
 
 
@@ -96,7 +107,7 @@ def product_into(result: Array, group: Grouping, a: Array, b: Array) -> Array:
     a, b = a.transpose(group.a), b.transpose(group.b)
     order = _inverse(group.y)
     if group.is_plain:
-        np.matmul(a, b, out=result.transpose(order))
+        multiply(a, b, result.transpose(order))
         return result
     if order != tuple(range(len(order))):
         result[...] = product(group, a.transpose(np.argsort(group.a)), b.transpose(np.argsort(group.b)))
@@ -104,9 +115,7 @@ def product_into(result: Array, group: Grouping, a: Array, b: Array) -> Array:
     batch = a.shape[: group.batch]
     rows, summed = prod(a.shape[group.batch : group.batch + group.rows]), prod(a.shape[group.batch + group.rows :])
     columns = prod(b.shape[group.batch + group.summed :])
-    np.matmul(
-        a.reshape(*batch, rows, summed), b.reshape(*batch, summed, columns), out=result.reshape(*batch, rows, columns)
-    )
+    multiply(a.reshape(*batch, rows, summed), b.reshape(*batch, summed, columns), result.reshape(*batch, rows, columns))
     return result
 
 
@@ -119,6 +128,7 @@ class Contract(Op):
     name: ClassVar[str] = "contract"
     makes_memory: ClassVar[bool] = True
     writes: ClassVar[bool] = True
+    narrow: ClassVar[bool] = True
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}), frozenset({1})), reduction="sum")
 
     def equation(self, *types: Type) -> Equation:
@@ -162,7 +172,7 @@ class Contract(Op):
         target = made.transpose(_inverse(group.y))
 
         def call(a: Array, b: Array) -> Array:
-            np.matmul(a.transpose(first), b.transpose(second), out=target)
+            multiply(a.transpose(first), b.transpose(second), target)
             return made
 
         return call

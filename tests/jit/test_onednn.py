@@ -1,0 +1,53 @@
+"""Products by oneDNN are those of float32 rounded once, for any shapes and strides; numpy does the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowcore.dtypes import NARROW, limits
+from flowcore.jit import onednn
+from flowcore.ops.contract import multiply
+
+BFLOAT16 = [dtype for dtype in NARROW if dtype.name == "bfloat16"]
+SHAPES = [((), 33, 20, 17), ((), 1, 5, 7), ((), 6, 9, 1), ((), 1, 4, 1), ((3,), 8, 16, 24), ((2, 3), 5, 7, 4),
+          ((), 0, 3, 2), ((), 4, 0, 3)]  # fmt: skip
+
+
+def matrices(lead: tuple[int, ...], rows: int, columns: int, dtype: Any, way: str, seed: int) -> Any:
+    """Random matrices that lie by rows, by columns, or with gaps."""
+    draw = np.random.default_rng(seed)
+    if way == "columns":
+        return draw.normal(size=(*lead, columns, rows)).astype(dtype).swapaxes(-1, -2)
+    gaps = 2 if way == "gaps" else 1
+    return draw.normal(size=(*lead, rows * gaps, columns * gaps)).astype(dtype)[..., ::gaps, ::gaps]
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+@pytest.mark.parametrize("way", ["rows", "columns", "gaps"])
+@pytest.mark.parametrize("is_installed", [True, False], ids=["oneDNN", "numpy"])
+def test_products_are_those_of_float32_rounded(
+    way: str, dtype: Any, is_installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_installed:
+        monkeypatch.setattr(onednn, "library", lambda: None)
+    for lead, m, k, n in SHAPES:
+        a, b = matrices(lead, m, k, dtype, way, 0), matrices(lead, k, n, dtype, "rows", 1)
+        exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
+        places = [None, np.empty((*lead, m, n), dtype), np.empty((*lead, n, m), dtype).swapaxes(-1, -2)]
+        for out in places:
+            found = multiply(a, b, out)
+            assert found.dtype == dtype and (out is None or found is out)
+            np.testing.assert_allclose(found.astype(np.float64), exact, rtol=float(limits(dtype).eps), atol=1e-5)
+
+
+@pytest.mark.skipif(onednn.library() is None, reason="oneDNN is not installed")
+@pytest.mark.parametrize("dtype", BFLOAT16, ids=str)
+def test_plain_products_of_bfloat16_are_done_by_the_library_in_every_orientation(dtype: Any) -> None:
+    for first in ("rows", "columns"):
+        for second in ("rows", "columns"):
+            for third in ("rows", "columns"):
+                a, b = matrices((), 32, 48, dtype, first, 0), matrices((), 48, 64, dtype, second, 1)
+                assert onednn.multiply(a, b, matrices((), 32, 64, dtype, third, 2))
