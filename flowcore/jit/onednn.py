@@ -127,10 +127,10 @@ def multiply(a: Array, b: Array, out: Array) -> bool:
     if out.strides[-1] != out.itemsize and out.shape[-1] != 1:
         # fast code gives rows: the transposed result is the product of the transposed operands
         a, b, out = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)
-    forms = _form(a), _form(b), _form(out)
-    if None in forms:
+    first, second, third = _form(a), _form(b), _form(out)
+    if first is None or second is None or third is None:
         return False
-    product = engine.product(a.dtype.name, forms)
+    product = engine.product(a.dtype.name, (first, second, third))
     if product is None:
         return False
     product((a, b, out))
