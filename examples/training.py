@@ -90,10 +90,10 @@ def optimizer(model: fc.nn.Module, options: Options) -> fc.optim.AdamW:
 def train(
     options: Options,
     loss_of: Callable[..., fc.Tensor],
-    opt: fc.optim.AdamW,
+    opt: Any,
     batches: Iterable[tuple[fc.Tensor, ...]],
 ) -> Report:
-    """Train on `batches`; collective over all ranks."""
+    """Train on `batches` by `opt`, an optimizer or what has its `step` and `zero_grad`; collective over all ranks."""
 
     def step(*batch: fc.Tensor) -> fc.Tensor:
         loss = loss_of(*batch)

@@ -53,6 +53,7 @@ from flowcore.ops.products import *
 from flowcore.ops.quantile import *
 from flowcore.ops.reduce import *
 from flowcore.ops.rounding import *
+from flowcore.ops.row_updates import *
 from flowcore.ops.scatter import *
 from flowcore.ops.search import *
 from flowcore.ops.selection import *

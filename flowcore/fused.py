@@ -9,7 +9,7 @@ space "r", which later steps may read; sums down the columns ("c") and over ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any, ClassVar
@@ -85,6 +85,13 @@ class Fused(Op):
         if self.compiled is None:
             return None
         return Launch(self.compiled, self.constants, self.into, (self.columns,) * len(self.body.scratch))
+
+    def over(self, source: int, result: int) -> Op | None:
+        given, made = self.body.inputs[source], self.body.values[self.body.results[result]]
+        if max(self.body.stages) > 0 or given != made or made.space != "rc":
+            return None
+        into = tuple(source if place == result else other for place, other in enumerate(self.into))
+        return replace(self, body=replace(self.body, into=into), into=into)
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         return [number for number, source in zip(numbers, self.into, strict=True) if source < 0]

@@ -20,7 +20,7 @@ from flowcore.dispatch import apply, asarray, filled, operands, to_global
 from flowcore.dtypes import is_float
 from flowcore.errors import GradError, ShapeError
 from flowcore.graph import Graph, Value
-from flowcore.op import OPS, as_tuple, function
+from flowcore.op import FUNCTIONS, OPS, as_tuple, function
 from flowcore.placement.layout import Layout
 from flowcore.staging import replay, stage, tracing
 from flowcore.tensor import Record, Tensor
@@ -91,8 +91,21 @@ def pull_back(
 
 
 def operands_add(a: Tensor, b: Tensor) -> Tensor:
-    """a + b."""
-    return apply(OPS["add"](), *operands(a, b))  # type: ignore[no-any-return]
+    """a + b, known by its rows where both are."""
+    total: Tensor = apply(OPS["add"](), *operands(a, b))
+    if a.scattered is not None and b.scattered is not None:
+        total.scattered = joined(a.scattered, b.scattered)
+    return total
+
+
+def joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The indices and rows of both, one after the other."""
+    flat = []
+    for indices, rows in (first, second):
+        flat.append((indices.reshape((indices.size,)), rows.reshape((indices.size, *rows.shape[indices.ndim :]))))
+    (i, r), (j, s) = flat
+    join = FUNCTIONS["concatenate"]
+    return join((i, j), axis=0), join((r, s), axis=0)
 
 
 def _through(record: Record, found: dict[int, tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -142,7 +155,9 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
                 found = scaling.unscaled(found)
             total = found if leaf.grad is None else operands_add(leaf.grad, found)
             # eagerly a gradient is stored as its leaf lies; while tracing the planner still decides
-            leaf.grad = total if trace is not None else to_global(total, leaf.placement, leaf.sbp).detach()
+            kept = total if trace is not None else to_global(total, leaf.placement, leaf.sbp).detach()
+            kept.scattered = total.scattered
+            leaf.grad = kept
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:

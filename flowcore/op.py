@@ -217,6 +217,10 @@ class Op:
         """Where its result lies in its first input, in bytes, if it is a contiguous part of that; None: it is not."""
         return None
 
+    def over(self, source: int, result: int) -> Op | None:
+        """The operator that writes its result number `result` where its input number `source` lies; None: cannot."""
+        return None
+
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         """Those of the results numbered so that `write` can be given memory for."""
         return numbers if self.writes else ()

@@ -14,6 +14,7 @@ from flowcore.passes.dce import dce
 from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
+from flowcore.passes.rows import keep_rows
 from flowcore.passes.transposes import fold_transposes
 from flowcore.passes.views import pack, view_slices
 from flowcore.placement.machine import Machine
@@ -23,7 +24,7 @@ from flowcore.runtime import Program, lower
 from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
-LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse)
+LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
 LOCAL: tuple[Stage, ...] = (view_slices, fold_transposes, compare_picks, fuse, pack)
 

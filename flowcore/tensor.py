@@ -47,7 +47,10 @@ class Record:
 class Tensor(Operators):
     """A logical n-dimensional array on a placement."""
 
-    __slots__ = ("__weakref__", "_grad", "_requires_grad", "_value", "block", "number", "record", "trace", "version")
+    __slots__ = (
+        "__weakref__", "_grad", "_requires_grad", "_scattered", "_value", "block", "number", "record", "trace",
+        "version",
+    )  # fmt: skip
     __array_priority__ = 1000
 
     def __init__(self, value: Value, block: Array | None, trace: Trace | None = None, number: int = -1) -> None:
@@ -144,6 +147,18 @@ class Tensor(Operators):
             trace.write_grad(self, grad)
         else:
             self._grad = grad
+
+    @property
+    def scattered(self) -> tuple[Tensor, Tensor] | None:
+        """(indices, rows) where it is known as the sum of rows at indices of its first dimension, else zero; or None.
+
+        The gradient of a table from which rows were taken is; an optimizer made for rows asks for it.
+        """
+        return getattr(self, "_scattered", None)
+
+    @scattered.setter
+    def scattered(self, parts: tuple[Tensor, Tensor] | None) -> None:
+        self._scattered = parts
 
     def backward(self, gradient: Tensor | None = None) -> None:
         """Add the gradient of this scalar (or of `gradient` · self) to `.grad` of every leaf it depends on."""

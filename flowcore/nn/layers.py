@@ -39,10 +39,15 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Row numbers (…) → rows (…, embedding_dim). weight: (num_embeddings, embedding_dim), N(0, 1)."""
+    """Row numbers (…) → rows (…, embedding_dim). weight: (num_embeddings, embedding_dim), N(0, 1).
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = "float32") -> None:
+    sparse: only optimizers that change nothing but the rows of a batch may have its weight (SGD without momentum,
+    Adagrad, SparseAdam). With these a compiled step never makes a gradient as large as the table, sparse or not.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = "float32", sparse: bool = False) -> None:
         self.weight = Parameter(zeros((num_embeddings, embedding_dim), dtype=dtype))
+        self.weight.is_sparse = sparse
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -27,9 +27,12 @@ from flowcore.world import current
 
 
 class Parameter(Tensor):
-    """A tensor that a module owns and an optimizer changes."""
+    """A tensor that a module owns and an optimizer changes.
 
-    __slots__ = ()
+    is_sparse: a step may change only the rows that a batch names; an optimizer that would change all refuses it.
+    """
+
+    __slots__ = ("is_sparse",)
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         tensor = asarray(data)
@@ -37,6 +40,7 @@ class Parameter(Tensor):
             raise TraceError("a parameter cannot be made inside a compiled function: create the module outside")
         super().__init__(tensor.value, tensor.block)
         self.requires_grad = requires_grad
+        self.is_sparse = False
 
 
 class Module:

@@ -6,8 +6,9 @@ so that the results sum up to the whole (`P`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64, zero_of
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Launch
+from flowcore.jit.rows import take as take_rows
+from flowcore.jit.source import NAMES
 from flowcore.op import OPS, Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
@@ -53,6 +57,8 @@ class Take(Op):
     total: int = -1
 
     name: ClassVar[str] = "take"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def infer(self, table: Type, indices: Type) -> tuple[Type, ...]:
         if indices.dtype.kind not in "iu":
@@ -96,9 +102,27 @@ class Take(Op):
         mask = held.reshape(held.shape[: self.batch] + (1,) * before + held.shape[self.batch :] + (1,) * after)
         return np.where(mask, picked, nothing)
 
+    def write(self, results: Sequence[Array | None], table: Array, indices: Array) -> Array:
+        (memory,) = results
+        assert memory is not None
+        rows = table.shape[self.axis]
+        if rows == 0 or rows != (rows if self.total < 0 else self.total) or self.batch:
+            np.copyto(memory, self.kernel(table, indices))
+        else:
+            # places are in range; with another mode than "clip" numpy would make the result first and copy it
+            np.take(table, positions(indices, rows, self.name), axis=self.axis, out=memory, mode="clip")
+        return memory
+
     def vjp(self, dy: Tensor, table: Tensor, indices: Tensor) -> Any:
         scatter: Any = OPS["scatter_add"]
-        return apply(scatter(axis=self.axis, length=table.shape[self.axis], batch=self.batch), dy, indices), None
+        found = apply(scatter(axis=self.axis, length=table.shape[self.axis], batch=self.batch), dy, indices)
+        if self.axis == 0:
+            found.scattered = indices, dy
+        return found, None
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        table, indices = types
+        return rows_launch(take_rows, self, table, indices, table.shape[0]) if not self.axis else None
 
     def flops(self, *types: Type) -> int:
         return 0
@@ -121,6 +145,15 @@ class Take(Op):
 
         floats = tuple(sample(case, float64, "normal") for case in CASES)
         return (*floats, sample(CASES[0], int64, "normal"), sample(CASES[0], bool_, "bool"))
+
+
+def rows_launch(make: Callable[..., Launch], op: Any, rows: Type, indices: Type, length: int) -> Launch | None:
+    """What `make` gives for an operator on the first dimension of tables of `length` rows; None: no loop is made."""
+    kind, index = NAMES.get(str(rows.dtype), ""), NAMES.get(str(indices.dtype), "")
+    if kind not in ("f4", "f8", "i4", "i8") or index not in ("i4", "i8"):
+        return None
+    width = prod(rows.shape[1 if make is take_rows else indices.ndim :])
+    return make(kind, index, indices.size, width, op.start, length, length if op.total < 0 else op.total)
 
 
 def _type(array: Array) -> Type:

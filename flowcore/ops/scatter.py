@@ -16,13 +16,15 @@ import numpy as np
 from flowcore.dispatch import operands
 from flowcore.dtypes import DType, bool_, float64, int64, kind_of
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Launch
+from flowcore.jit.rows import add as add_rows
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
 from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
 from flowcore.ops.cast import astype
 from flowcore.ops.comparison import equal
 from flowcore.ops.extrema import maximum, minimum
-from flowcore.ops.gather import CASES, Take, terms_of
+from flowcore.ops.gather import CASES, Take, rows_launch, terms_of
 from flowcore.ops.reduce import highest, lowest
 from flowcore.ops.rows import grouped, positions
 from flowcore.ops.shape import broadcast_to
@@ -51,6 +53,8 @@ class Scatter(Op):
 
     ufunc: ClassVar[np.ufunc]
     kinds: ClassVar[str] = "biuf"
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def identity(self, dtype: DType) -> Any:
         """What stands where no row goes."""
@@ -100,6 +104,12 @@ class Scatter(Op):
         found = grouped(self.ufunc, target, values, prod(batch) * self.length, self.identity(rows.dtype))
         return np.moveaxis(found.reshape(*batch, self.length, *rest), self.batch, self.batch + before)
 
+    def write(self, results: Sequence[Array | None], rows: Array, indices: Array) -> Array:
+        (memory,) = results
+        assert memory is not None
+        np.copyto(memory, self.kernel(rows, indices))
+        return memory
+
     def flops(self, *types: Type) -> int:
         return types[0].size
 
@@ -129,6 +139,10 @@ class ScatterAdd(Scatter):
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}),), reduction="sum")
     ufunc: ClassVar[np.ufunc] = np.add
     kinds: ClassVar[str] = "iufc"
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        rows, indices = types
+        return rows_launch(add_rows, self, rows, indices, self.length) if not self.axis else None
 
     def vjp(self, dy: Tensor, rows: Tensor, indices: Tensor) -> Any:
         return apply(Take(self.axis, self.batch), dy, indices), None

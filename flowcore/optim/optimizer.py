@@ -16,7 +16,7 @@ from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType
 from flowcore.errors import CheckpointError, FlowcoreError, TraceError
 from flowcore.grad import no_grad
-from flowcore.ops.create import zeros
+from flowcore.ops.create import full
 from flowcore.placement.layout import Layout
 from flowcore.placement.sbp import Broadcast, SbpLike, Split
 from flowcore.tensor import Tensor
@@ -132,6 +132,8 @@ class Optimizer:
                 self._guard(group)
                 grads = [(index, param, param.grad) for index, param in enumerate(group.params)]
                 active = [Active(index, param, grad) for index, param, grad in grads if grad is not None]
+                for item in active:
+                    self._check_rows(item, group.options)
                 if active:
                     group.advance([item.number for item in active])
                 for placement in dict.fromkeys(item.param.placement for item in active):
@@ -143,19 +145,30 @@ class Optimizer:
         """Update the parameters in `active`, which lie on one placement, as do `rate` () and `counts` (parameters)."""
         raise NotImplementedError
 
+    def keeps_rows(self, options: Mapping[str, Any]) -> bool:
+        """Whether a row without gradient stays as it is, and so does its state."""
+        return False
+
+    def _check_rows(self, item: Active, options: Mapping[str, Any]) -> None:
+        if getattr(item.param, "is_sparse", False) and not self.keeps_rows(options):
+            raise FlowcoreError(
+                f"{type(self).__name__} with {dict(options)} changes all rows of a sparse parameter of shape "
+                f"{item.param.shape}: take SGD without momentum, Adagrad or SparseAdam, none with weight_decay, for it"
+            )
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for param in self.params:
             param.grad = None
 
-    def state_of(self, param: Tensor, *names: str) -> list[Tensor]:
-        """The state tensors of `param` called `names`, zeros at first, laid out beside it."""
+    def state_of(self, param: Tensor, *names: str, fill: float = 0.0) -> list[Tensor]:
+        """The state tensors of `param` called `names`, full of `fill` at first, laid out beside it."""
         state = self.state.setdefault(id(param), {})
         layout = self.state_layout(param)
         for name in names:
             if name not in state:
                 with untraced():
-                    state[name] = zeros(param.shape, dtype=param.dtype, placement=layout.placement, sbp=layout.sbp)
+                    state[name] = full(param.shape, fill, dtype=param.dtype, placement=layout.placement, sbp=layout.sbp)
             elif state[name].layout != layout:  # the parameter was placed anew
                 relay(state[name], layout)
         return [state[name] for name in names]

@@ -35,6 +35,9 @@ class SGD(Optimizer):
         options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, lr, options, state_sbp, shard_states)
 
+    def keeps_rows(self, options: Mapping[str, Any]) -> bool:
+        return not options["momentum"] and not options["weight_decay"]
+
     def update(self, active: Sequence[Active], rate: Tensor, counts: Tensor, options: Mapping[str, Any]) -> None:
         rates, fresh = PerDType(rate), None
         if options["momentum"] and options["dampening"]:

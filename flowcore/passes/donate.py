@@ -1,7 +1,8 @@
 """Results written where the inputs lie that they replace: one rank's graph → graph whose updates are in place.
 
-That is done where a fused kernel reads the input and gives the result, element by element in one pass, and where
-everything else that reads the input, also through views of it, has run before.
+That is done where an operator can write over its input (`Op.over`): a fused kernel that reads it and gives the result
+element by element in one pass, an update of few rows; and where everything else that reads the input, also through
+views of it, has run before.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flowcore.fused import Fused
 from flowcore.graph import Graph, Node
 from flowcore.op import Op
 
@@ -38,16 +38,11 @@ def donate(graph: Graph, updates: Sequence[Update]) -> tuple[Graph, set[int]]:
 
 
 def _over(node: Node, old: int, new: int) -> Node | None:
-    """`node` with its result `new` written over its input `old`; None where it cannot be."""
-    op = node.op
-    if not isinstance(op, Fused) or old not in node.inputs or max(op.body.stages) > 0:
+    """`node` with its result `new` written over its input `old`, which it reads once; None where it cannot be."""
+    if node.inputs.count(old) != 1:
         return None
-    source, result = node.inputs.index(old), node.outputs.index(new)
-    given, made = op.body.inputs[source], op.body.values[op.body.results[result]]
-    if given != made or made.space != "rc":
-        return None
-    into = tuple(source if place == result else other for place, other in enumerate(op.into))
-    return replace(node, op=replace(op, body=replace(op.body, into=into), into=into))
+    op = node.op.over(node.inputs.index(old), node.outputs.index(new))
+    return None if op is None else replace(node, op=op)
 
 
 def _views(graph: Graph) -> dict[int, set[int]]:

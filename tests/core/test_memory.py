@@ -9,7 +9,7 @@ import pytest
 
 import flowcore as fc
 from flowcore.jit.store import is_available
-from flowcore.op import OPS, Op, Sample
+from flowcore.op import OPS, Op, Sample, as_tuple
 from flowcore.simulate import inputs_of
 from flowcore.world import current
 
@@ -27,14 +27,16 @@ def test_an_operator_writes_into_given_memory_what_its_kernel_gives(sample: Samp
     op, types = sample.op, sample.types
     arrays = inputs_of(sample, np.random.default_rng(0))
     results = op.infer(*types)
-    memory, *scratch = (np.empty(type.shape, type.dtype) for type in (*results, *op.scratch(types)))
-    memory.reshape(-1).view(np.uint8)[...] = 0x5A
+    memory, scratch = ([np.empty(type.shape, type.dtype) for type in some] for some in (results, op.scratch(types)))
+    for array in memory:
+        array.reshape(-1).view(np.uint8)[...] = 0x5A
     is_written = bool(op.new_results((0,)))
     with np.errstate(all="ignore"):
-        found = op.prepare([memory if is_written else None, *scratch])(*arrays)
-        wanted = op.kernel(*arrays)
-    assert (found is memory) == is_written and len(results) == 1
-    np.testing.assert_allclose(found, wanted, rtol=1e-5 if results[0].dtype in (np.float32, np.complex64) else 1e-12)
+        found = as_tuple(op.prepare([*(memory if is_written else [None] * len(memory)), *scratch])(*arrays))
+        wanted = as_tuple(op.kernel(*arrays))
+    assert all((one is array) == is_written for one, array in zip(found, memory, strict=True))
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5 if other.dtype in (np.float32, np.complex64) else 1e-12)
 
 
 def train() -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """The training examples as modules, and the strategies under which the tests run them at tiny sizes."""
 
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ TINY: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": 12, "batch": 10},
     "gpt": {"layers": 1, "heads": 4, "width": 8, "context": 6, "vocabulary": 200, "batch": 5},
     "resnet": {"width": 4, "pixels": 8, "batch": 6},
+    "wide_deep": {"rows": 1000, "width": 4, "fields": 3, "hidden": 8, "batch": 10},
 }
 STRATEGIES: dict[str, tuple[int, dict[str, Any]]] = {
     "data": (3, {}),
@@ -28,6 +30,12 @@ CASES = [
     ("gpt", "sequence", 2, {"model": 2, "sequence": True}),
     ("resnet", "spatial", 3, {"model": 3, "spatial": True}),
     ("gpt", "eager", 2, {"eager": True}),
+    ("wide_deep", "columns", 3, {"model": 3, "columns": True}),
+    *(
+        ("wide_deep", f"{tables}_{strategy}", ranks, {"tables": tables, **options})
+        for tables in ("adagrad", "sparse_adam")
+        for strategy, ranks, options in (("data", 2, {}), ("model", 3, {"model": 3}), ("zero3", 2, {"zero": 3}))
+    ),
 ]
 
 
@@ -49,6 +57,7 @@ def reports(name: str, ranks: int, **options: Any) -> list[Any]:
     return fc.launch.run(module.run, ranks=ranks, args=(given,))
 
 
-def reference(name: str) -> list[float]:
-    """The losses of one rank, operator by operator."""
-    return list(reports(name, 1, eager=True)[0].losses)
+def reference(name: str, options: Mapping[str, Any]) -> list[float]:
+    """The losses of one rank, operator by operator, with those of `options` that choose what is trained, not how."""
+    same = {key: value for key, value in options.items() if key == "tables"}
+    return list(reports(name, 1, eager=True, **same)[0].losses)

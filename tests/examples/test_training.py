@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import pytest
 
-from tests.examples.programs import CASES, STEPS, STRATEGIES, example, reference, reports
+from tests.examples.programs import CASES, STEPS, STRATEGIES, TINY, example, reference, reports
 
-GOLDEN = [("mlp", "data"), ("mlp", "model"), ("mlp", "zero1"), ("gpt", "model")]
+GOLDEN = [
+    ("mlp", "data"), ("mlp", "model"), ("mlp", "zero1"), ("gpt", "model"),
+    ("wide_deep", "data"), ("wide_deep", "model"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
 def test_a_strategy_gives_the_losses_of_one_rank(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
-    expected = reference(name)
+    expected = reference(name, options)
     assert len(expected) == STEPS and expected[-1] < expected[0]
     for report in reports(name, ranks, **options):
         assert report.losses == pytest.approx(expected, rel=1e-9, abs=0)
@@ -33,6 +37,23 @@ def test_the_transfers_of_a_strategy_are_as_they_were(
     )
     lines = [f"{count} x {move}" for move, count in moves.items()]
     golden(f"example_{name}_{strategy}", "\n".join([*lines, f"{plan.bytes_moved} B in {plan.messages} messages"]))
+
+
+@pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
+def test_no_table_moves_between_ranks(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
+    plan, rows = reports(name, ranks, **options)[0].plan, TINY[name].get("rows")
+    assert plan is None or rows is None or all(rows not in transfer.shape for transfer in plan.transfers)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_data_parallel_tables_cost_the_bytes_of_the_rows_of_a_batch(ranks: int) -> None:
+    size = TINY["wide_deep"]
+    batch, fields, width = size["batch"], size["fields"], size["width"]
+    ids, rows, scores = (batch, fields), (batch, fields, width), (batch, 1, 2)
+    plan = reports("wide_deep", ranks, tables="sparse_adam")[0].plan
+    moved = sum(transfer.bytes for transfer in plan.transfers if transfer.shape in (ids, rows, scores))
+    # the wide table has the same gradient for all fields of an example, which goes to every rank once
+    assert moved == 8 * (ranks - 1) * (prod(ids) + prod(rows) + prod(scores))
 
 
 def test_every_character_of_a_text_is_a_token_and_so_are_its_most_frequent_words() -> None:

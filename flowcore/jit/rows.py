@@ -1,0 +1,178 @@
+"""Kernels over the rows of tables that indices name, and the formulas that say what becomes of these rows.
+
+Indices are checked before anything is written; negative ones count from the end of `total` rows, of which the tables
+hold those from `first` on. Updates merge the rows of one index by a hash table, in the order in which they stand, and
+then make one pass: the sum of the rows of an index, the formulas, the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from flowcore.errors import GraphError
+from flowcore.jit.launch import Kernel, Launch
+
+TABLES, SCALARS = "abcd", "uvwx"
+FUNCTIONS = {"sqrt": np.sqrt}
+FUNCTION = re.compile(r"\b(" + "|".join(FUNCTIONS) + r")\(")
+WORD, NUMBER = re.compile(r"[A-Za-z_]\w*"), re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?")
+FORM = re.compile(r"[\w\s.()*/+-]*")
+
+
+def check_formula(text: str, tables: int, scalars: int) -> None:
+    """GraphError unless `text` is arithmetic of as many tables and scalars, g, numbers and the known functions."""
+    known = {*TABLES[:tables], *SCALARS[:scalars], "g", *FUNCTIONS}
+    unknown = set(WORD.findall(NUMBER.sub("", text))) - known
+    if unknown or not FORM.fullmatch(text):
+        raise GraphError(f"formula {text!r}: it is arithmetic of {', '.join(sorted(known))} and numbers")
+
+
+@lru_cache(maxsize=256)
+def formula(text: str) -> Callable[[Mapping[str, Any]], Any]:
+    """What a formula that was checked gives for arrays by name."""
+    code = compile(text, "<formula>", "eval")
+    return lambda known: eval(code, {"__builtins__": {}, **FUNCTIONS}, dict(known))
+
+
+CHECK = """
+    for i in range(K):
+        if indices[i] < -total or indices[i] >= total:
+            return 1
+"""
+PLACE = "place = indices[i] - first if indices[i] >= 0 else indices[i] + total - first"
+TAKE = """
+def loop(K, C, first, N, total, table, indices, y):{check}
+    for i in range(K):
+        {place}
+        row = y[i * C:i * C + C]
+        if place >= 0 and place < N:
+            source = table[place * C:place * C + C]
+            for q in range(row.shape[0]):
+                row[q] = source[q]
+        else:
+            for q in range(row.shape[0]):
+                row[q] = 0
+    return 0
+"""
+ADD = """
+def loop(K, C, first, N, total, rows, indices, y):{check}
+    y[:] = 0
+    for i in range(K):
+        {place}
+        if place >= 0 and place < N:
+            row = rows[i * C:i * C + C]
+            target = y[place * C:place * C + C]
+            for q in range(row.shape[0]):
+                target[q] += row[q]
+    return 0
+"""
+UPDATE = """
+def find(place, H, slots, places):
+    h = (place * 40503 ^ place >> 16) & (H - 1)
+    while slots[h] >= 0 and places[slots[h]] != place:
+        h = (h + 1) & (H - 1)
+    return h
+
+find = exact(find)
+
+def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, order, g_row):{check}
+    {copies}
+    {scalars}
+    for h in range(H):
+        slots[h] = -1
+    count = 0
+    for i in range(K):
+        {place}
+        places[i], following[i] = place, -1
+        if place >= 0 and place < N:
+            h = find(place, H, slots, places)
+            if slots[h] < 0:
+                slots[h] = i
+                order[count] = i
+                count += 1
+            else:
+                following[last[slots[h]]] = i
+            last[slots[h]] = i
+    {rest}
+    for m in range(count):
+        i = order[m]
+        start = places[i] * C
+        row = rows[i * C:i * C + C]
+        for q in range(row.shape[0]):
+            g_row[q] = row[q]
+        i = following[i]
+        while i >= 0:
+            row = rows[i * C:i * C + C]
+            for q in range(row.shape[0]):
+                g_row[q] += row[q]
+            i = following[i]
+        {slices}
+        for q in range(g_row.shape[0]):
+            g = g_row[q]
+            {loads}
+            {stores}
+    return 0
+"""
+REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
+        g = {kind}(0)
+        for place in range(N):
+            if slots[find(place, H, slots, places)] < 0:
+                start = place * C
+                {slices}
+                for q in range(g_row.shape[0]):
+                    {loads}
+                    {stores}
+"""
+
+
+def take(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
+    """`count` rows of `width` elements of a table of `length` rows; zeros for those that others hold."""
+    kernel = Kernel(TAKE.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
+    return Launch(kernel, (count, width, first, length, total))
+
+
+def add(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
+    """The sums of `count` rows by index, as a table of `length` rows."""
+    kernel = Kernel(ADD.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
+    return Launch(kernel, (count, width, first, length, total))
+
+
+def update(
+    texts: tuple[str, ...], into: tuple[int, ...], scalars: int, is_exact: bool, kind: str, index: str,
+    count: int, width: int, first: int, length: int, total: int,
+) -> Launch:  # fmt: skip
+    """`count` rows merged into tables of `length` rows by formulas of tables, g and `scalars` numbers.
+
+    is_exact: rows that no index names become what the formulas say of g = 0 where u is negative or not finite.
+    """
+    tables, numbers = TABLES[: len(texts)], SCALARS[:scalars]
+    new = [letter for letter, source in zip(tables, into, strict=True) if source < 0]
+    held = {letter: f"{letter}_{'new' if letter in new else 'all'}" for letter in tables}
+    code = [FUNCTION.sub(rf"\1_{kind}(", NUMBER.sub(rf"{kind}(\g<0>)", text)) for text in texts]
+    lines = {
+        "slices": "; ".join(f"{letter}_row = {name}[start:start + C]" for letter, name in held.items()),
+        "loads": "; ".join(f"{letter} = {letter}_row[q]" for letter in tables),
+        "stores": "; ".join((
+            *(f"next_{letter} = {kind}({text})" for letter, text in zip(tables, code, strict=True)),
+            *(f"{letter}_row[q] = next_{letter}" for letter in tables),
+        )),
+    }  # fmt: skip
+    arguments = [*(f"{letter}_all" for letter in tables), "rows", "indices", *(f"{letter}_one" for letter in numbers)]
+    source = UPDATE.format(
+        arguments=", ".join((*arguments, *(held[letter] for letter in new))),
+        check=CHECK,
+        place=PLACE,
+        copies="; ".join(f"{held[letter]}[:] = {letter}_all" for letter in new) or "pass",
+        scalars="; ".join(f"{letter} = {letter}_one[0]" for letter in numbers) or "pass",
+        rest=REST.format(kind=kind, **lines) if is_exact else "pass",
+        **lines,
+    )
+    kinds = (*(kind,) * len(tables), kind, index, *(kind,) * (scalars + len(new)), *("i8",) * 5, kind)
+    slots = 1 << (2 * count).bit_length()
+    numbers_given = (count, width, first, length, total, slots)
+    return Launch(Kernel(source, 6, kinds, checks=True), numbers_given, into, (slots, *(count,) * 4, width))
