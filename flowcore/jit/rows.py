@@ -46,6 +46,7 @@ CHECK = """
 """
 PLACE = "place = indices[i] - first if indices[i] >= 0 else indices[i] + total - first"
 TAKE = """
+@exact
 def loop(K, C, first, N, total, table, indices, y):{check}
     for i in range(K):
         {place}
@@ -60,6 +61,7 @@ def loop(K, C, first, N, total, table, indices, y):{check}
     return 0
 """
 ADD = """
+@exact
 def loop(K, C, first, N, total, rows, indices, y):{check}
     y[:] = 0
     for i in range(K):
@@ -72,14 +74,14 @@ def loop(K, C, first, N, total, rows, indices, y):{check}
     return 0
 """
 UPDATE = """
+@exact
 def find(place, H, slots, places):
     h = (place * 40503 ^ place >> 16) & (H - 1)
     while slots[h] >= 0 and places[slots[h]] != place:
         h = (h + 1) & (H - 1)
     return h
 
-find = exact(find)
-
+@exact
 def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, order, g_row):{check}
     {copies}
     {scalars}

@@ -42,7 +42,7 @@ def drawn(sample: Sample) -> list[Array]:
     return [
         draw.integers(int(way[6:]), size=type.shape).astype(type.dtype)
         if way.startswith("index:")
-        else (np.abs(draw.normal(size=type.shape)) * 3).astype(type.dtype)
+        else np.asarray(np.abs(draw.normal(size=type.shape)) * 3).astype(type.dtype)
         for type, way in zip(sample.types, ways, strict=True)
     ]
 
