@@ -35,10 +35,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """An instruction that is one compiled kernel."""
+    """An instruction that is one compiled kernel, and the memory it needs besides its results."""
 
     instruction: Instruction
     launch: Launch
+    scratch: tuple[Array, ...]
 
     @property
     def arrays(self) -> tuple[int, ...]:
@@ -57,16 +58,15 @@ class Stretch:
         operands = [[places[number] for number in row.arrays] for row in rows]
         roots = dict.fromkeys(place.root for each in operands for place in each)
         self.inputs = tuple(root for root in roots if root not in fixed)
-        self.scratch = [_scratch(row.launch) for row in rows]
         self.table = Table([
             (row.launch.kernel, row.launch.numbers, [*map(self._length, row.arrays), *row.launch.scratch])
             for row in rows
         ])  # fmt: skip
         self.uses: dict[int, list[tuple[int, int]]] = {root: [] for root in roots}
-        for words, each, own in zip(self.table.places, operands, self.scratch, strict=True):
+        for words, each, row in zip(self.table.places, operands, rows, strict=True):
             for word, place in zip(words, each, strict=False):
                 self.uses[place.root].append((word, place.offset))
-            for word, array in zip(words[len(each) :], own, strict=True):
+            for word, array in zip(words[len(each) :], row.scratch, strict=True):
                 self.table.point(word, array.ctypes.data)
         for root in roots:
             if root in fixed:
@@ -120,9 +120,9 @@ def _nothing() -> None:
     """What a reference gives whose array is gone."""
 
 
-def _scratch(launch: Launch) -> list[Array]:
+def _scratch(launch: Launch) -> tuple[Array, ...]:
     kinds = launch.kernel.kinds[len(launch.kernel.kinds) - len(launch.scratch) :]
-    return [np.empty(size * int(kind[1:]), np.uint8) for size, kind in zip(launch.scratch, kinds, strict=True)]
+    return tuple(np.empty(size * int(kind[1:]), np.uint8) for size, kind in zip(launch.scratch, kinds, strict=True))
 
 
 def part(array: Array, offset: int, type: Type) -> Array:
@@ -191,7 +191,8 @@ class Joiner:
                 self.fixed[number] = self.registers[number]
             else:
                 self.places[number] = self.places[instruction.inputs[source]]
-        return Row(instruction, found)
+        held = tuple(self.registers[number] for number in instruction.scratch)
+        return Row(instruction, found, held or _scratch(found))
 
     def _add(self, stretch: Stretch) -> None:
         if stretch.rows:
