@@ -87,13 +87,17 @@ class Group:
         words[at + RESULT], words[at + RESULT_SLOT], words[at + SCRATCH] = result, result_slot, scratch
         words[at + EPOCH] = self.meeting
 
-    def meet(self, digest: int) -> bool:
-        """Come to the next meeting with a digest alone; whether all came before a wait gets long, with the same."""
+    def come(self, digest: int) -> None:
+        """Come to the next meeting with a digest alone."""
         words = self.words
         self.meeting = meeting = self.meeting + 1
         at = self.lines[meeting & 1][self.index]
         words[at + DIGEST] = digest
         words[at + EPOCH] = meeting
+
+    def meet(self, digest: int) -> bool:
+        """`come`; whether all came before a wait gets long, with the same digest."""
+        self.come(digest)
         return self.came(digest)
 
     def came(self, digest: int) -> bool:

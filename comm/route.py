@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -108,6 +109,40 @@ def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = MOST, moves
     return _Router(plan, rank, hosts, small).route()
 
 
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """How a rank takes all it needs straight from the source blocks of its host's ranks.
+
+    `sources`: the shape of every member's source block. `shown`: the members whose blocks others read. `tasks`: what
+    becomes which part of the target block, of shape `shape` (None: the rank has none); `fills`: identities elsewhere.
+    """
+
+    ranks: tuple[int, ...]
+    sources: tuple[Shape | None, ...]
+    shown: frozenset[int]
+    shape: Shape | None
+    tasks: tuple[Task, ...]
+    fills: tuple[tuple[Index, str], ...]
+
+
+def direct_of(plan: BoxingPlan, rank: int, hosts: Hosts) -> Direct | None:
+    """What `rank` reads if everybody reduces all it needs by itself; None where bytes cross hosts."""
+    where = np.array(hosts)
+    if not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+        return None
+    return _direct(plan, tuple(hosts), hosts[rank]).get(rank)
+
+
+@lru_cache(maxsize=4096)
+def _direct(plan: BoxingPlan, hosts: tuple[int, ...], host: int) -> dict[int, Direct]:
+    """`direct_of` for every rank of a host."""
+    ranks = [rank for rank in plan.ranks if hosts[rank] == host]
+    routers = {rank: _Router(plan, rank, hosts, 0) for rank in ranks}
+    tasks = {rank: router.direct() for rank, router in routers.items()}
+    shown = frozenset(term.member for found in tasks.values() for task in found for term in task.terms) - {-1}
+    return {rank: router.as_direct(tasks[rank], shown) for rank, router in routers.items()}
+
+
 class _Router:
     """The choices that all ranks of a host make alike for a plan."""
 
@@ -133,14 +168,13 @@ class _Router:
         while len(phases) > 1 and not any(phases[-1].values()):
             phases.pop()
         rank, itemsize = self.rank, self.plan.dtype.itemsize
-        mine = self.plan.for_rank(rank)
         return Route(
             self.ranks,
-            tuple(box_shape(self.held[r]) if r in self.held else None for r in self.ranks),
+            self._shapes(),
             tuple(self.places.get(r) for r in self.ranks),
             tuple(_index(box, self.held[rank]) for box in sorted(self.shown.get(rank, ()))),
             rank in self.held and self.held[rank] in self.shown.get(rank, ()),
-            tuple((_index(box, self.needed[rank]), op) for box, op in mine.fills),
+            self._fills(),
             tuple(tuple(tasks[rank]) for tasks in phases),
             sum(box_size(box) for box in self.scratch[rank]) * itemsize,
             any(len(ranks) > 1 for ranks in self.replicas.values()),
@@ -148,6 +182,19 @@ class _Router:
             min((place.leader for place in self.places.values()), default=0),
             self._flat(),
         )
+
+    def as_direct(self, tasks: tuple[Task, ...], shown: frozenset[int]) -> Direct:
+        """What the rank does where it reads source blocks alone."""
+        held, needed = self._shapes(), self.needed.get(self.rank)
+        shape = None if needed is None else box_shape(needed)
+        return Direct(self.ranks, held, shown, shape, tasks, self._fills())
+
+    def _shapes(self) -> tuple[Shape | None, ...]:
+        return tuple(box_shape(self.held[r]) if r in self.held else None for r in self.ranks)
+
+    def _fills(self) -> tuple[tuple[Index, str], ...]:
+        fills = self.plan.for_rank(self.rank).fills
+        return tuple((_index(box, self.needed[self.rank]), op) for box, op in fills)
 
     def _key(self, rank: int) -> tuple[int, ...]:
         """Ranks of one key hold equal blocks; those of a partial target, which hold identities too, share none."""
@@ -269,10 +316,14 @@ class _Router:
 
     def _flat(self) -> tuple[Task, ...] | None:
         """The tasks of the flat way; None where a block is too large for it."""
-        plan, rank, parts = self.plan, self.rank, self.plan.parts
         boxes = [*self.held.values(), *self.needed.values()]  # memory of its own for a large result costs page faults
-        if max(map(box_size, boxes), default=0) * plan.dtype.itemsize > self.small:
+        if max(map(box_size, boxes), default=0) * self.plan.dtype.itemsize > self.small:
             return None
+        return self.direct()
+
+    def direct(self) -> tuple[Task, ...]:
+        """The tasks of the rank if it takes all it needs from source blocks."""
+        rank, parts = self.rank, self.plan.parts
         if rank not in self.needed:
             return ()
         mine = np.flatnonzero(parts.into == self.target.group_of[rank])
@@ -316,3 +367,8 @@ def _range(shape: Shape, box: Box) -> int | None:
         start += a * stride
         stride *= length
     return start
+
+
+def is_contiguous(shape: Shape, index: Index) -> bool:
+    """Whether `index` takes one range of a contiguous array of `shape`."""
+    return _range(shape, tuple((part.start, part.stop) for part in index[:-1])) is not None

@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
+import numpy as np
+
 from flowcore.comm.arena import NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier, Flat, Slots
 from flowcore.comm.errors import CommError
 from flowcore.comm.execute import exchanged
-from flowcore.comm.group import MOST, Group, lines_of
+from flowcore.comm.group import FULL, MOST, NOTHING, Group, lines_of
 from flowcore.comm.mpi import BARRIER, MpiTransport
 from flowcore.comm.route import route_of
 from flowcore.comm.segment import Segment
@@ -187,6 +189,34 @@ class SharedTransport:
             return
         self._log = log
         if not group.meet(digest):
+            self._agree(group, digest)
+
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array] | None:
+        """The bytes of every one of `ranks`, all of this host; see `transport.Opens`."""
+        assert self._carrier is not None
+        group = self._group(ranks)
+        offset, counters = self._carrier.slot(size) if group is not None and size else (NOTHING, NOTHING)
+        told = self.inner.gather_objects(ranks, (FULL if group is None else offset, size))
+        own = None if offset < 0 else self._carrier.arena.lease(counters, offset, size)
+        if any(at == FULL for at, _ in told):
+            self._warn()
+            return None
+        found = [self._carrier.view(max(at, 0), (length,), np.dtype(np.uint8)) for at, length in told]
+        if own is not None:
+            found[ranks.index(self.rank)] = np.ndarray((size,), np.uint8, own)  # type: ignore[arg-type]  # as in carrier
+        return found
+
+    def post(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Come to the next meeting of `ranks` without waiting for it."""
+        group = self._groups[ranks]
+        assert group is not None
+        group.come(digest)
+
+    def wait(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Return when all came to the meeting to which this rank came."""
+        group = self._groups[ranks]
+        assert group is not None
+        if not group.came(digest):
             self._agree(group, digest)
 
     def barrier(self, ranks: tuple[int, ...]) -> None:

@@ -82,6 +82,10 @@ class ThreadWorld:
 
     def gather(self, rank: int, ranks: tuple[int, ...], digest: int, log: Log, value: Any = None) -> list[Any]:
         """Wait until all of `ranks` are here with one digest; what each brought, in their order."""
+        return self.wait(rank, ranks, log, self.post(rank, ranks, digest, log, value))
+
+    def post(self, rank: int, ranks: tuple[int, ...], digest: int, log: Log, value: Any = None) -> _Meeting:
+        """Come to the next meeting of `ranks`, without waiting for it."""
         with self._lock:
             meeting = self._meetings.setdefault(ranks, _Meeting())
             meeting.arrived[rank] = (digest, log, value)
@@ -90,10 +94,15 @@ class ThreadWorld:
                 meeting.outcome = _outcome(ranks, meeting)
                 for other in ranks:
                     self._go(other)
+            return meeting
+
+    def wait(self, rank: int, ranks: tuple[int, ...], log: Log, meeting: _Meeting) -> list[Any]:
+        """Wait until all of `ranks` have come to `meeting` with one digest; what each brought, in their order."""
+        with self._lock:
 
             def waiting() -> Waiting:
                 missing = frozenset(ranks) - frozenset(meeting.arrived)
-                return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]))
+                return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]), ranks)
 
             self._wait(rank, lambda: meeting.outcome is not None, waiting)
         if isinstance(meeting.outcome, CommError):
@@ -142,10 +151,9 @@ class ThreadWorld:
 
     def _current(self, rank: int, state: State) -> State:
         """A waiting rank with the peers that are missing now, not when it began to wait."""
-        if isinstance(state, Waiting):
-            for meeting in self._meetings.values():
-                if rank in meeting.arrived and state.what != "a receive":
-                    return Waiting(state.what, state.peers - frozenset(meeting.arrived), state.tail)
+        if isinstance(state, Waiting) and state.group in self._meetings:
+            arrived = self._meetings[state.group].arrived
+            return Waiting(state.what, state.peers - frozenset(arrived), state.tail, state.group)
         return state
 
 
@@ -161,6 +169,9 @@ class ThreadTransport:
 
     def __init__(self, world: ThreadWorld, rank: int) -> None:
         self.world, self.rank, self.size = world, rank, world.size
+        self.hosts = (0,) * world.size
+        self._log: Log = tuple
+        self._posted: dict[tuple[int, ...], _Meeting] = {}
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
         """Send copies, then wait for what is to be received."""
@@ -171,7 +182,20 @@ class ThreadTransport:
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""
+        self._log = log
         self.world.gather(self.rank, tuple(ranks), digest, log)
+
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array]:
+        """The bytes of every one of `ranks`; see `transport.Opens`."""
+        return self.gather_objects(ranks, np.empty(size, np.uint8))
+
+    def post(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Come to the next meeting of `ranks` without waiting for it."""
+        self._posted[ranks] = self.world.post(self.rank, ranks, digest, self._log)
+
+    def wait(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Return when all came to the meeting to which this rank came."""
+        self.world.wait(self.rank, ranks, self._log, self._posted.pop(ranks))
 
     def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
         """What every rank gave."""

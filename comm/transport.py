@@ -83,3 +83,28 @@ class Shares(Protocol):
     def share(self, plan: BoxingPlan, block: Array | None) -> Array | None:
         """The same block, in memory that the ranks of its host share; `plan` changes nothing."""
         ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A transport whose ranks on one host can see memory of each other, and meet without a message.
+
+    `hosts`: of every rank of the world.
+    """
+
+    hosts: tuple[int, ...]
+
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array] | None:
+        """The bytes that each of `ranks` shows to the others, `size` of them this rank's; None on all without room.
+
+        All of `ranks`, which share a host, call it. Who writes and reads when is theirs to settle, with meetings.
+        """
+        ...
+
+    def post(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Come to the next meeting of `ranks`, of one host, without waiting for it: what was written before is seen."""
+        ...
+
+    def wait(self, ranks: tuple[int, ...], digest: int) -> None:
+        """Return when all came to the meeting to which this rank came; raises as `Transport.meet` does."""
+        ...

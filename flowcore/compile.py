@@ -15,6 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 import numpy as np
 
 from flowcore.calls import Call
+from flowcore.comm.transport import Opens
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
 from flowcore.grad import no_grad
@@ -167,7 +168,7 @@ class CompiledFunction(Generic[P, R]):
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
         plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
-        program = lower(plan.graph, world.rank, LOCAL, plan.updates)
+        program = _lowered(world, plan.graph, plan.updates)
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         guards, count = tuple(trace.guards), len(outputs)
@@ -186,6 +187,16 @@ class CompiledFunction(Generic[P, R]):
         if self.memory_limit is not None:
             plan.check_memory(self.memory_limit)
         return plan
+
+
+def _lowered(world: World, graph: Graph, updates: Sequence[tuple[int, int]]) -> Program:
+    """The program of this rank; ranks of a host that see memory of each other have agreed on what lies where."""
+    transport = world.transport
+    if isinstance(transport, Opens) and world.rank in graph.ranks:
+        program = lower(graph, world.rank, LOCAL, updates, transport.hosts)
+        if program.sharing is None or program.sharing.bind(world):
+            return program
+    return lower(graph, world.rank, LOCAL, updates)
 
 
 def _numbered(plan: Plan) -> list[str]:

@@ -22,14 +22,16 @@ from flowcore.region import Region
 
 @dataclass(frozen=True)
 class Move(Op):
-    """The part of this rank in changing the layout of a value of `type`."""
+    """The part of this rank in changing the layout of a value of `type`; `place`: of its node in the graph of all."""
 
     op: Boxing
     type: Type
     result: Type | None
+    place: int
 
     name: ClassVar[str] = "move"
     narrow: ClassVar[bool] = True
+    reaches_others: ClassVar[bool] = True
 
     def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
         return () if self.result is None else (self.result,)
@@ -58,6 +60,7 @@ class Inside(Op):
 
     name: ClassVar[str] = "inside"
     narrow: ClassVar[bool] = True
+    reaches_others: ClassVar[bool] = True
 
     def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
         return self.types
@@ -87,11 +90,11 @@ def localize(graph: Graph, rank: int) -> Graph:
     for number in graph.inputs:
         if rank in graph.values[number].placement:
             place[number] = builder.input(held(number))
-    for node in graph.nodes:
+    for position, node in enumerate(graph.nodes):
         if _is_kept(graph, node, rank):
             place[node.outputs[0]] = place[node.inputs[0]]
             continue
-        op = _local_op(graph, node, rank)
+        op = _local_op(graph, node, position, rank)
         if op is not None:
             mine = [number for number in node.outputs if rank in graph.values[number].placement]
             made = builder.node(op, [place[n] for n in node.inputs if n in place], [held(n) for n in mine], node.where)
@@ -107,7 +110,7 @@ def _is_kept(graph: Graph, node: Node, rank: int) -> bool:
     return rank in source.placement and rank in target.placement
 
 
-def _local_op(graph: Graph, node: Node, rank: int) -> Op | None:
+def _local_op(graph: Graph, node: Node, position: int, rank: int) -> Op | None:
     """What `rank` does for `node`; None where it takes no part."""
     if isinstance(node.op, Boxing):
         source, target = node.op.layouts
@@ -115,7 +118,7 @@ def _local_op(graph: Graph, node: Node, rank: int) -> Op | None:
             return None
         type = graph.values[node.inputs[0]].type
         shape = box_shape(target.box(type.shape, rank)) if rank in target.placement else None
-        return Move(node.op, type, None if shape is None else replace(type, shape=shape))
+        return Move(node.op, type, None if shape is None else replace(type, shape=shape), position)
     if isinstance(node.op, Region):
         return _inside(graph, node, node.op, rank)
     if rank not in graph.values[node.outputs[0]].placement:

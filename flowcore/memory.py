@@ -7,7 +7,7 @@ end, into the memory of what it replaces or into memory that nobody holds any mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
@@ -76,10 +76,12 @@ class Arena:
         }
 
 
-def arena(graph: Graph, nodes: Sequence[Node], roots: Mapping[int, frozenset[int]]) -> Arena:
+def arena(
+    graph: Graph, nodes: Sequence[Node], roots: Mapping[int, frozenset[int]], elsewhere: Container[int] = ()
+) -> Arena:
     """A place for every register of a rank's graph that an operator can write into, and for what it needs besides.
 
-    roots: per value those whose memory it may share.
+    roots: per value those whose memory it may share. elsewhere: the registers that lie in other memory.
     """
     last = {root: len(nodes) for number in graph.outputs for root in roots[number]}
     for position, node in enumerate(nodes):
@@ -91,8 +93,9 @@ def arena(graph: Graph, nodes: Sequence[Node], roots: Mapping[int, frozenset[int
     scratch: dict[int, tuple[int, ...]] = {}
     for position, node in enumerate(nodes):
         for number in node.op.new_results(node.outputs):
-            types[number] = graph.values[number].type
-            spans[number] = _span(position, last[number], types[number])
+            if number not in elsewhere:
+                types[number] = graph.values[number].type
+                spans[number] = _span(position, last[number], types[number])
         needed = node.op.scratch(graph.types(node.inputs))
         if needed:
             first = len(graph.values) + sum(map(len, scratch.values()))

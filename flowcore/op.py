@@ -144,6 +144,8 @@ class Op:
     """Its index equation where one holds for all inputs, as `...mk,...kn->...mn`; `...` are leading dimensions."""
     bodies: ClassVar[tuple[str, ...]] = ()
     """The attributes that are graphs; text shows them under the operator's line."""
+    reaches_others: ClassVar[bool] = False
+    """Whether other ranks take part in it: it is never dropped, and keeps its place among its like."""
     spans: ClassVar[bool] = False
     """Whether its inputs and results may lie on several placements."""
 

@@ -17,15 +17,18 @@ from flowcore.assembly import Call, Instruction, Run, assemble, failed, mortal
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
-from flowcore.comm.transport import Transport
+from flowcore.comm.transport import Opens, Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
 from flowcore.local import Inside, Move, localize
+from flowcore.meeting_op import Post, Wait
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
+from flowcore.passes.share import arranged, share
 from flowcore.passes.widen import widen
+from flowcore.sharing import Sharing, show
 from flowcore.stretch import Joined, Joiner
 from flowcore.world import World
 
@@ -57,6 +60,8 @@ class Program:
     """The inputs, by position, whose memory takes a result."""
     meets: bool
     """Whether ranks must meet before it runs, because some bytes cross ranks."""
+    sharing: Sharing | None = None
+    """What the ranks of its host see of each other's registers."""
 
     def run(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """The blocks of the outputs; None where this rank holds none."""
@@ -119,10 +124,15 @@ class Program:
             return _transfer(op)
         if isinstance(op, Inside):
             return _inside(op, self.stages)
-        numbers = (*outputs, *instruction.scratch)
-        if any(number in self.arena.places for number in numbers):
-            return op.prepare([self.arena.registers.get(number) for number in numbers])
-        return op.prepare([None] * len(outputs))
+        if self.sharing is not None and isinstance(op, Post | Wait):
+            return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
+        return op.prepare([self.memory(number) for number in (*outputs, *instruction.scratch)])
+
+    def memory(self, number: int) -> Array | None:
+        """Where a register lies; None where that is new in every run."""
+        if self.sharing is not None and number in self.sharing.places:
+            return self.sharing.register(number)
+        return self.arena.registers[number] if number in self.arena.places else None
 
     @cached_property
     def is_transfer(self) -> bool:
@@ -158,12 +168,19 @@ class Program:
         return self.operators
 
 
-def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = ()) -> Program:
+def lower(
+    graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = (), hosts: tuple[int, ...] = ()
+) -> Program:
     """The program of `rank` for a physical graph, its own graph passed through `stages`.
 
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
+    hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
     """
-    local = widen(localize(graph, rank))
+    ordered, groups = arranged(graph, hosts) if hosts else (graph, {})
+    local = localize(ordered, rank)
+    if groups:
+        local = share(local, rank, groups, hosts, graph.digest)
+    local = widen(local)
     for stage in stages:
         local = stage(local)
     inputs = _registers(graph, graph.inputs, local.inputs, rank)
@@ -171,10 +188,14 @@ def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequen
     pairs = [(inputs[old], outputs[new]) for old, new in updates]
     local, taken = donate(local, [(old, new) for old, new in pairs if old is not None and new is not None])
     constants, nodes = _constants(local) if stages else ({}, local.nodes)
+    sharing = None
+    if groups:
+        near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
+        local, nodes, sharing = show(local, nodes, rank, near)
     memory, away = Arena({}, 0), Leaving(())
     if stages:
         held = roots(local)
-        memory = arena(local, nodes, held)
+        memory = arena(local, nodes, held, sharing.places if sharing else ())
         seen = frozenset[int]().union(*(held[number] for number in local.outputs))
         replaced = {new: old for old, new in updates if inputs[old] not in taken | seen}
         away = leaving(memory, held, outputs, replaced)
@@ -182,7 +203,7 @@ def lower(graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequen
         graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
         _instructions(local, nodes, set(constants), memory), tuple(constants.items()), memory,
         away, tuple(stages),
-        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph),
+        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing,
     )  # fmt: skip
 
 
@@ -206,7 +227,7 @@ def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int], memo
     """Those of `nodes`, each with the registers that nothing reads after it."""
     found = [
         Instruction(
-            node.inputs, node.outputs, (), isinstance(node.op, Move | Inside), node, memory.scratch.get(position, ())
+            node.inputs, node.outputs, (), node.op.reaches_others, node, memory.scratch.get(position, ())
         )
         for position, node in enumerate(nodes)
     ]
@@ -219,11 +240,7 @@ def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
     left, size = [], 0
     for node in local.nodes:
         made = sum(type.nbytes for type in local.types(node.outputs))
-        if (
-            isinstance(node.op, Move | Inside)
-            or size + made > KEPT_BYTES
-            or any(number not in known for number in node.inputs)
-        ):
+        if node.op.reaches_others or size + made > KEPT_BYTES or any(number not in known for number in node.inputs):
             left.append(node)
             continue
         try:
@@ -247,6 +264,27 @@ def _inside(op: Inside, stages: Sequence[Stage]) -> Call:
         found = op.region.run([partial(program.execute, transport) for program in programs], given, op.shapes)
         mine = [block for block, shape in zip(found, op.shapes, strict=True) if shape is not None]
         return mine[0] if len(mine) == 1 else mine
+
+    return call
+
+
+def _post(op: Post) -> Call:
+    ranks, digest = op.ranks, op.digest
+
+    def call(transport: Opens, *shown: Array) -> None:
+        transport.post(ranks, digest)
+
+    return call
+
+
+def _wait(op: Wait, sharing: Sharing) -> Call:
+    ranks, digest = op.ranks, op.digest
+    views = tuple(sharing.view(view) for view in op.views)
+    results = views[0] if len(views) == 1 else views
+
+    def call(transport: Opens) -> Any:
+        transport.wait(ranks, digest)
+        return results
 
     return call
 

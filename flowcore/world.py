@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,7 @@ class World:
         self.relayouts = Recent()
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.memory = Pool()
+        self.windows: dict[tuple[int, ...], Mapping[int, Any]] = {}
         self.store: dict[str, Any] = {}
         self.sequence = 0
 

@@ -8,11 +8,11 @@ from flowcore.graph import Graph, Node
 
 
 def dce(graph: Graph) -> Graph:
-    """`graph` without the nodes that no output depends on; one without results is kept: others read what it sends."""
+    """`graph` without the nodes that no output depends on; one in which other ranks take part is kept."""
     live = set(graph.outputs)
     kept = []
     for node in reversed(graph.nodes):
-        if not node.outputs or live.intersection(node.outputs):
+        if not node.outputs or node.op.reaches_others or live.intersection(node.outputs):
             kept.append(_pruned(node, live))
             live.update(kept[-1].inputs)
     return Graph(graph.values, graph.inputs, tuple(reversed(kept)), graph.outputs)

@@ -16,7 +16,6 @@ from flowcore.fused import Fused
 from flowcore.graph import Graph, Node
 from flowcore.jit.source import Body, Value
 from flowcore.jit.store import is_available
-from flowcore.local import Inside, Move
 from flowcore.passes.dce import dce
 from flowcore.passes.recompute import Recomputer
 from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
@@ -59,7 +58,7 @@ class _Joiner:
 
     def _single(self, place: int, node: Node) -> _Unit:
         shapes = [type.shape for type in self.graph.types((*node.outputs, *node.inputs))]
-        kernel = max(shapes, key=lambda shape: (prod(shape), len(shape)))
+        kernel = max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
         is_open = is_fusable(self.graph, node) and node.outputs[0] not in self.literals
         return _Unit([place], kernel, self._splits([place], kernel) if is_open else {}, is_open, members=1 << place)
 
@@ -229,7 +228,7 @@ def _needs(nodes: Sequence[Node]) -> list[set[int]]:
     """
     producer = {number: place for place, node in enumerate(nodes) for number in node.outputs}
     needs = [{producer[number] for number in node.inputs if number in producer} for node in nodes]
-    transfers = [place for place, node in enumerate(nodes) if isinstance(node.op, Move | Inside)]
+    transfers = [place for place, node in enumerate(nodes) if node.op.reaches_others]
     for earlier, later in pairwise(transfers):
         needs[later].add(earlier)
     return needs

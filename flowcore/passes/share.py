@@ -1,0 +1,254 @@
+"""Changes of layout within a host become meetings, views of peers' registers and ordinary operators.
+
+Where ranks see each other's memory nothing needs to be sent: a rank shows the block it has, all meet, and each reads
+the very slices it needs, reducing terms as it does so. The reduction is an operator of the rank's own graph, so that
+fusion joins it with what reads it: the sum over ranks of a gradient with the update of the parameter.
+
+Meetings are few and late. `arranged` puts the changes of layout of a graph in groups, equal on all ranks: a group
+stands where the first of its results is read, and takes along whatever is ready by then. One meeting serves a group. A
+change of layout that makes more memory than it reads (a gather) waits until it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from flowcore.boxing_op import Boxing
+from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.route import Direct, Read, Task, direct_of, is_contiguous
+from flowcore.graph import Graph, Node, Value, digest_of
+from flowcore.local import Move
+from flowcore.meeting_op import Collect, Post, View, Wait
+from flowcore.op import OPS, Type
+from flowcore.passes.donate import roots
+from flowcore.placement.layout import box_size
+
+Hosts = tuple[int, ...]
+SMALL = 64 << 10
+"""Bytes of a block that is read from all peers, however many they are and however little each of them holds."""
+JOINED = {"sum": ("add", "fiuc"), "max": ("maximum", "fiu"), "min": ("minimum", "fiu")}
+"""The operator of each reduction, and the kinds of dtype it takes."""
+
+
+def arranged(graph: Graph, hosts: Hosts) -> tuple[Graph, dict[int, int]]:
+    """A physical graph with its nodes in another order, and the group of every change of layout within a host."""
+    shared = {place for place, node in enumerate(graph.nodes) if _is_shared(graph, node, hosts)}
+    if not shared:
+        return graph, {}
+    return _Arranger(graph, shared).run()
+
+
+class _Arranger:
+    def __init__(self, graph: Graph, shared: set[int]) -> None:
+        self.graph, self.waiting = graph, dict.fromkeys(sorted(shared))
+        self.maker = {n: place for place in shared for n in graph.nodes[place].outputs}
+        self.known = set(graph.inputs)
+        self.nodes: list[Node] = []
+        self.groups: dict[int, int] = {}
+        self.count = 0
+
+    def run(self) -> tuple[Graph, dict[int, int]]:
+        """Other nodes as they stand, each behind the groups whose results it reads."""
+        for place, node in enumerate(self.graph.nodes):
+            if place not in self.maker.values():
+                self._bring(node.inputs)
+                self._add(node)
+        self._bring(tuple(self.maker))
+        return replace(self.graph, nodes=tuple(self.nodes)), self.groups
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.known.update(node.outputs)
+
+    def _bring(self, numbers: Sequence[int]) -> None:
+        """Make these values known, as far as groups give them."""
+        needed = {self.maker[n] for n in numbers if n in self.maker and n not in self.known}
+        while needed:
+            first = {p for p in needed if self._is_ready(p)}
+            if not first:
+                needed |= {self.maker[n] for p in needed for n in self.graph.nodes[p].inputs if n not in self.known}
+                continue
+            members = [p for p in self.waiting if p in first or (self._is_ready(p) and not self._grows(p))]
+            for place in members:
+                del self.waiting[place]
+                self.groups[len(self.nodes)] = self.count
+                self.nodes.append(self.graph.nodes[place])
+            for place in members:
+                self.known.update(self.graph.nodes[place].outputs)
+            self.count += 1
+            needed -= set(members)
+
+    def _is_ready(self, place: int) -> bool:
+        return all(number in self.known for number in self.graph.nodes[place].inputs)
+
+    def _grows(self, place: int) -> bool:
+        source, target = _most(self.graph, self.graph.nodes[place])
+        return target > source
+
+
+def _most(graph: Graph, node: Node) -> tuple[int, int]:
+    """The most bytes of a block of a change of layout, before and after."""
+    assert isinstance(node.op, Boxing)
+    type = graph.values[node.inputs[0]].type
+    blocks = (
+        max(box_size(layout.box(type.shape, rank)) for rank in layout.placement.ranks) for layout in node.op.layouts
+    )
+    source, target = (block * type.dtype.itemsize for block in blocks)
+    return source, target
+
+
+def _is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
+    """Whether views of peers' blocks serve a change of layout well; all of it stays within hosts then."""
+    if not isinstance(node.op, Boxing):
+        return False
+    plan = node.op.plan(graph.values[node.inputs[0]].type)
+    where = np.array(hosts)
+    if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+        return False
+    source, target = _most(graph, node)
+    # many terms of a large block are read by each rank that needs it: few ranks may, many had better share the work
+    return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))
+
+
+def share(local: Graph, rank: int, groups: Mapping[int, int], hosts: Hosts, digest: int) -> Graph:
+    """The graph of `rank` with what `arranged` put into `groups` as meetings, views and ordinary operators."""
+    return _Sharer(local, rank, hosts, digest).run(groups)
+
+
+class _Sharer:
+    def __init__(self, local: Graph, rank: int, hosts: Hosts, digest: int) -> None:
+        self.local, self.rank, self.hosts, self.digest = local, rank, hosts, digest
+        self.values, self.nodes = list(local.values), list[Node]()
+        self.new: dict[int, int] = {}
+        self.seen: set[int] = set()
+
+    def run(self, groups: Mapping[int, int]) -> Graph:
+        def group(node: Node) -> int:
+            return groups.get(node.op.place, -1) if isinstance(node.op, Move) else -1
+
+        for number, nodes in groupby(self.local.nodes, group):
+            if number >= 0:
+                self._meet(number, [self._renamed(node) for node in nodes])
+                continue
+            self.nodes.extend(map(self._renamed, nodes))
+        outputs = tuple(self.new.get(number, number) for number in self.local.outputs)
+        return self._kept(Graph(tuple(self.values), self.local.inputs, tuple(self.nodes), outputs))
+
+    def _renamed(self, node: Node) -> Node:
+        return replace(node, inputs=tuple(self.new.get(number, number) for number in node.inputs))
+
+    def _meet(self, number: int, nodes: Sequence[Node]) -> None:
+        """One meeting of each set of ranks among those of the group's changes of layout."""
+        found: dict[tuple[int, ...], list[tuple[Node, Direct]]] = {}
+        for node in nodes:
+            assert isinstance(node.op, Move)
+            direct = direct_of(node.op.plan, self.rank, self.hosts)
+            assert direct is not None
+            found.setdefault(direct.ranks, []).append((node, direct))
+        digest = digest_of(f"{self.digest} {number}")
+        for ranks in sorted(found):
+            shown = [node for node, direct in found[ranks] if node.inputs and ranks.index(self.rank) in direct.shown]
+            keys = tuple(node.op.place for node in shown)  # type: ignore[attr-defined]  # moves, as asserted above
+            self.nodes.append(
+                Node(Post(ranks, digest, keys), tuple(node.inputs[0] for node in shown), (), nodes[0].where)
+            )
+        seen = {id(node): views for ranks in sorted(found) for node, views in self._wait(ranks, digest, found[ranks])}
+        for ranks in sorted(found):
+            for node, direct in found[ranks]:
+                self._put_together(node, direct, seen[id(node)])
+
+    def _wait(
+        self, ranks: tuple[int, ...], digest: int, moves: Sequence[tuple[Node, Direct]]
+    ) -> list[tuple[Node, dict[int, int]]]:
+        """The node that waits; per change of layout the value of every view it takes, by the identity of the read."""
+        views: list[View] = []
+        outputs: list[int] = []
+        found = []
+        for node, direct in moves:
+            assert isinstance(node.op, Move)
+            here: dict[int, int] = {}
+            for task in direct.tasks:
+                for read in task.terms:
+                    source = direct.sources[read.member]
+                    if read.member < 0 or source is None:
+                        continue
+                    view = View(
+                        ranks[read.member], node.op.place, replace(node.op.type, shape=source), read.index, task.shape
+                    )
+                    here[id(read)] = self._value(Type(task.shape, view.source.dtype))
+                    views.append(view)
+                    outputs.append(here[id(read)])
+            found.append((node, here))
+        self.seen.update(outputs)
+        self.nodes.append(Node(Wait(ranks, digest, tuple(views)), (), tuple(outputs), moves[0][0].where))
+        return found
+
+    def _value(self, type: Type) -> int:
+        self.values.append(Value(type, self.local.values[0].placement, self.local.values[0].sbp))
+        return len(self.values) - 1
+
+    def _put_together(self, node: Node, direct: Direct, views: Mapping[int, int]) -> None:
+        """The target block from its terms, as a view or a sum where it is one."""
+        if direct.shape is None:
+            return
+        op = node.op
+        assert isinstance(op, Move)
+        plan: BoxingPlan = op.plan
+        (result,) = node.outputs
+        if self._is_plain(direct):
+            (task,) = direct.tasks
+            first, *rest = (self._term(node, read, task, views) for read in task.terms)
+            if not rest:
+                self.new[result] = first
+                return
+            if len(plan.levels) == 1 and plan.dtype.kind in JOINED[plan.levels[0][1]][1]:
+                join = OPS[JOINED[plan.levels[0][1]][0]]()
+                for place, term in enumerate(rest, 1):
+                    made = result if place == len(rest) else self._value(Type(direct.shape, plan.dtype))
+                    self.nodes.append(Node(join, (first, term), (made,), node.where))
+                    first = made
+                return
+        parts = tuple((task.index, len(task.terms)) for task in direct.tasks)
+        inputs = tuple(self._term(node, read, task, views) for task in direct.tasks for read in task.terms)
+        collect = Collect(Type(direct.shape, plan.dtype), parts, plan.levels, direct.fills)
+        self.nodes.append(Node(collect, inputs, (result,), node.where))
+
+    def _term(self, node: Node, read: Read, task: Task, views: Mapping[int, int]) -> int:
+        if read.member >= 0:
+            return views[id(read)]
+        source = self.values[node.inputs[0]].type
+        if source.shape == task.shape:
+            return node.inputs[0]
+        made = self._value(Type(task.shape, source.dtype))
+        starts, lengths = zip(*((part.start, part.stop - part.start) for part in read.index[:-1]), strict=True)
+        cut: Any = OPS["slice"]
+        self.nodes.append(Node(cut(starts, lengths, (1,) * len(starts)), (node.inputs[0],), (made,), node.where))
+        return made
+
+    def _is_plain(self, direct: Direct) -> bool:
+        """Whether the block is made of terms of its shape, each of them one range of memory, as loops read it."""
+        if len(direct.tasks) != 1 or direct.tasks[0].shape != direct.shape or direct.fills:
+            return False
+        (task,) = direct.tasks
+        own = direct.ranks.index(self.rank)
+        sources = [direct.sources[own if read.member < 0 else read.member] or () for read in task.terms]
+        return all(is_contiguous(shape, read.index) for shape, read in zip(sources, task.terms, strict=True))
+
+    def _kept(self, graph: Graph) -> Graph:
+        """`graph` with copies of the outputs that peers' memory would be."""
+        held = roots(graph)
+        copies: dict[int, int] = {}
+        nodes = list(graph.nodes)
+        for number in graph.outputs:
+            if held[number] & self.seen and number not in copies:
+                copies[number] = self._value(graph.values[number].type)
+                collect = Collect(graph.values[number].type, (((...,), 1),))
+                nodes.append(Node(collect, (number,), (copies[number],), ""))
+        outputs = tuple(copies.get(number, number) for number in graph.outputs)
+        return Graph(tuple(self.values), graph.inputs, tuple(nodes), outputs)

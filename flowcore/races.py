@@ -1,0 +1,122 @@
+"""What the ranks of a host do to memory that they share → a proof that nobody reads what may be written meanwhile.
+
+A rank's *footprint* is the order of its meetings and of its reads and writes of shared memory. What rank r does before
+it posts to a meeting comes before what rank s does after it has waited for the same meeting; nothing else orders what
+different ranks do. Two accesses to the same bytes by different ranks, one of them a write, must be ordered, and a value
+must be written before it is read. All ranks meet before a program runs, so one run is enough to look at.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+Group = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Instruction `position` writes bytes start..stop-1 of the window of `owner`, or reads these of its value `key`."""
+
+    owner: int
+    start: int
+    stop: int
+    position: int
+    key: int | None = None
+
+    def overlaps(self, other: Access) -> bool:
+        """Whether both touch a byte."""
+        return self.owner == other.owner and self.start < other.stop and other.start < self.stop
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one rank. meetings: (position, ranks, digest, whether it waits). keys: where what it shows begins."""
+
+    meetings: tuple[tuple[int, Group, int, bool], ...]
+    accesses: tuple[Access, ...]
+    keys: Mapping[int, int]
+
+    @cached_property
+    def posts(self) -> dict[Group, list[int]]:
+        """The positions at which it posts to every group."""
+        return self._positions(False)
+
+    @cached_property
+    def waits(self) -> dict[Group, list[int]]:
+        """The positions at which it waits for every group."""
+        return self._positions(True)
+
+    def _positions(self, waits: bool) -> dict[Group, list[int]]:
+        found: dict[Group, list[int]] = {}
+        for position, group, _, is_wait in self.meetings:
+            if is_wait == waits:
+                found.setdefault(group, []).append(position)
+        return found
+
+    def said(self, group: Group) -> list[tuple[int, bool]]:
+        """What it says at the meetings of `group`."""
+        return [(digest, is_wait) for _, ranks, digest, is_wait in self.meetings if ranks == group]
+
+
+def races(footprints: Mapping[int, Footprint]) -> list[str]:
+    """Every way in which ranks could read what is not there yet, or no more; empty: there is none."""
+    found = [text for rank, footprint in footprints.items() for text in _mismatches(rank, footprint, footprints)]
+    if found:
+        return found
+    every = [(rank, _resolved(access, footprints)) for rank, each in footprints.items() for access in each.accesses]
+    every.sort(key=lambda pair: (pair[1].owner, pair[1].start))
+    for place, (rank, access) in enumerate(every):
+        if access.key is not None and not _is_made(rank, access, footprints):
+            found.append(f"rank {rank} reads value {access.key} of rank {access.owner} before that has written it")
+        for other_rank, other in every[place + 1 :]:
+            if other.owner != access.owner or other.start >= access.stop:
+                break
+            is_conflict = other_rank != rank and (access.key is None or other.key is None) and access.overlaps(other)
+            pair = (rank, access), (other_rank, other)
+            if is_conflict and not (_before(*pair, footprints) or _before(*pair[::-1], footprints)):
+                found.append(f"ranks {rank} and {other_rank} use bytes {other.start}.. of rank {other.owner} at once")
+    return found
+
+
+def _resolved(access: Access, footprints: Mapping[int, Footprint]) -> Access:
+    """An access by bytes of the window."""
+    shift = 0 if access.key is None else footprints[access.owner].keys[access.key]
+    return replace(access, start=access.start + shift, stop=access.stop + shift)
+
+
+def _mismatches(rank: int, footprint: Footprint, footprints: Mapping[int, Footprint]) -> list[str]:
+    """The groups whose meetings are not the same for a member, or where posts and waits do not take turns."""
+    found = []
+    for group in dict.fromkeys(group for _, group, _, _ in footprint.meetings):
+        said = footprint.said(group)
+        pairs = list(zip(said[::2], said[1::2], strict=False))
+        if len(said) % 2 or any(post != (digest, False) for post, (digest, _) in pairs):
+            found.append(f"rank {rank} does not wait for what it posts to ranks {group}")
+        found.extend(
+            f"ranks {rank} and {other} meet differently as part of ranks {group}"
+            for other in group
+            if other not in footprints or footprints[other].said(group) != said
+        )
+    return found
+
+
+def _is_made(rank: int, read: Access, footprints: Mapping[int, Footprint]) -> bool:
+    """Whether all bytes read are written before."""
+    writes = [access for access in footprints[read.owner].accesses if access.key is None and access.overlaps(read)]
+    written = sum(min(w.stop, read.stop) - max(w.start, read.start) for w in writes)
+    is_before = all(_before((read.owner, write), (rank, read), footprints) for write in writes)
+    return is_before and written == read.stop - read.start
+
+
+def _before(first: tuple[int, Access], then: tuple[int, Access], footprints: Mapping[int, Footprint]) -> bool:
+    """Whether an access of one rank surely comes before one of another."""
+    here, there = footprints[first[0]], footprints[then[0]]
+    for group, posts in here.posts.items():
+        if then[0] in group:
+            meeting = bisect_right(posts, first[1].position)
+            if meeting < len(posts) and there.waits[group][meeting] < then[1].position:
+                return True
+    return False

@@ -1,0 +1,97 @@
+"""Programs whose ranks read each other's registers, for worlds of threads and of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+import flowcore as fc
+from flowcore.comm.counting import CountingTransport
+from flowcore.meeting_op import Post
+from flowcore.runtime import Program
+from flowcore.world import World, activate, current
+
+Array = np.ndarray[Any, Any]
+PARTS = ("B", "P", "S0", "S1")
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """A world of the same ranks that see no memory of each other."""
+    with activate(World(CountingTransport(current().transport))):
+        yield
+
+
+def programs(step: Any) -> list[Program]:
+    """The programs of a compiled function on this rank."""
+    found = [made for key, made in current().programs.items() if isinstance(made, list) and key[0] is step]
+    return [variant.program for variants in found for variant in variants]
+
+
+def meetings(program: Program) -> int:
+    """How often a run of a program lets its ranks meet, the meeting before it aside."""
+    return sum(isinstance(instruction.node.op, Post) for instruction in program.instructions)
+
+
+def drawn(shape: Sequence[int], sbp: str, mesh: fc.Placement, dtype: str) -> fc.Tensor:
+    """A tensor whose terms differ, drawn on every rank alike."""
+    layout = fc.zeros(shape, dtype=dtype, placement=mesh, sbp="B").to_global(sbp=sbp)
+    block = layout.to_local()
+    at = zip(mesh.coordinate(fc.rank()), sbp.split(","), strict=True)
+    draw = np.random.default_rng([*shape, *(index if part != "B" and "P" in sbp else 0 for index, part in at)])
+    whole = draw.normal(size=shape, scale=9).astype(dtype)
+    if "P" not in sbp:
+        return fc.asarray(whole, placement=mesh, sbp="B").to_global(sbp=sbp)
+    return fc.from_local(draw.normal(size=block.shape, scale=9).astype(dtype), mesh, sbp, shape=tuple(shape))
+
+
+def transitions(mesh: fc.Placement, shape: Sequence[int], dtype: str, axes: int, stride: int = 1) -> list[Array]:
+    """The blocks of this rank after changes of layout, each read by an operator, and each returned as it is."""
+    signatures = [",".join(parts) for parts in product(PARTS, repeat=axes)]
+    pairs = list(product(signatures, signatures))[::stride]
+    sources = {source: drawn(shape, source, mesh, dtype) for source in dict.fromkeys(a for a, _ in pairs)}
+
+    @fc.compile
+    def moved(xs: dict[str, fc.Tensor]) -> list[fc.Tensor]:
+        there = [xs[a].to_global(sbp=b) for a, b in pairs]
+        return [*there, *(fc.multiply(x, 2) for x in there)]
+
+    moved(sources)
+    return [result.to_local() for result in moved(sources)]
+
+
+def compared(run: Callable[[], Sequence[Array]]) -> None:
+    """Whether `run` gives the same bits where ranks see memory of each other and where they do not."""
+    found = run()
+    with unshared():
+        expected = run()
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape and one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+
+
+def trained(steps: int = 3, **options: Any) -> tuple[list[float], list[Any]]:
+    """(losses, the programs) of a small model, data parallel."""
+    mesh = fc.Placement(fc.world_size(), ["data"])
+    fc.manual_seed(0)
+    model = fc.nn.Sequential(fc.nn.Linear(24, 40), fc.nn.ReLU(), fc.nn.Linear(40, 12))
+    model.place(mesh)
+    opt = fc.optim.AdamW(model.parameters(), lr=1e-2, **options)
+    draw = np.random.default_rng(0)
+    x = fc.asarray(draw.normal(size=(13, 24)).astype("float32"), placement=mesh, sbp="S0")
+    y = fc.asarray(draw.integers(12, size=13), placement=mesh, sbp="S0")
+
+    @fc.compile
+    def step(x: fc.Tensor, y: fc.Tensor) -> fc.Tensor:
+        loss = fc.nn.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+        return loss
+
+    return [step(x, y).item() for _ in range(steps)], programs(step)
