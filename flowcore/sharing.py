@@ -96,7 +96,7 @@ def show(graph: Graph, left: Sequence[Node], rank: int, ranks: tuple[int, ...]) 
                 copies.setdefault(id(post), []).append(copy)
             keys[key] = made
             if made not in places:
-                places[made] = size, type
+                places[made] = size, values[made].type
                 size += -(-type.nbytes // ALIGNMENT) * ALIGNMENT
     every, those = (
         [each for node in nodes for each in (*copies.get(id(node), ()), node)] for nodes in (graph.nodes, left)
