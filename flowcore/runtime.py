@@ -6,7 +6,7 @@ is made. An output that replaces an input (a parameter, a state) is written wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -113,7 +113,7 @@ class Program:
         if not (self.stages and is_available()):
             return Joined(self.instructions, tuple(map(self.call, self.instructions)), dict(self.constants))
         outputs = {number for number in self.outputs if number is not None}
-        joiner = Joiner(self.local, dict(self.constants), self.arena.registers, outputs, self.call)
+        joiner = Joiner(self.local, dict(self.constants), self.registers, outputs, self.call)
         return joiner.run(self.instructions)
 
     def call(self, instruction: Instruction) -> Call:
@@ -126,13 +126,12 @@ class Program:
             return _inside(op, self.stages)
         if self.sharing is not None and isinstance(op, Post | Wait):
             return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
-        return op.prepare([self.memory(number) for number in (*outputs, *instruction.scratch)])
+        return op.prepare([self.registers.get(number) for number in (*outputs, *instruction.scratch)])
 
-    def memory(self, number: int) -> Array | None:
-        """Where a register lies; None where that is new in every run."""
-        if self.sharing is not None and number in self.sharing.places:
-            return self.sharing.register(number)
-        return self.arena.registers[number] if number in self.arena.places else None
+    @cached_property
+    def registers(self) -> Mapping[int, Array]:
+        """The memory of all registers that are where they are in every run."""
+        return {**self.arena.registers, **(self.sharing.registers if self.sharing else {})}
 
     @cached_property
     def is_transfer(self) -> bool:

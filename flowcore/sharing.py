@@ -57,10 +57,10 @@ class Sharing:
         self._windows, self._told = windows, {rank: footprint.keys for rank, (_, footprint) in told.items()}
         return True
 
-    def register(self, number: int) -> Array:
-        """The memory of a register that the rank shows."""
-        place, type = self.places[number]
-        return _array(self._windows[self.rank], place, type)
+    @property
+    def registers(self) -> Mapping[int, Array]:
+        """The memory of the registers that the rank shows."""
+        return {n: _array(self._windows[self.rank], place, type) for n, (place, type) in self.places.items()}
 
     def view(self, view: View) -> Array:
         """What a peer shows."""
