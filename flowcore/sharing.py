@@ -16,7 +16,7 @@ from flowcore.graph import Graph, Node
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.memory import ALIGNMENT
 from flowcore.op import Array, Type
-from flowcore.passes.donate import roots
+from flowcore.passes.donate import makes_memory, roots
 from flowcore.world import World
 
 SAME_BYTES = ("reshape", "alias", "stop_gradient")
@@ -132,7 +132,7 @@ def _writable(number: int, maker: Mapping[int, Node]) -> int | None:
     """The value with the bytes of value `number` that an operator writes where it is told to; None: there is none."""
     while number in maker:
         node = maker[number]
-        if number in node.op.new_results(node.outputs):
+        if makes_memory(node.op) and number in node.op.new_results(node.outputs):
             return number
         if node.op.name not in SAME_BYTES:
             return None
