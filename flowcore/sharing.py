@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowcore.comm.transport import Opens
-from flowcore.races import Access, Footprint, Group, races
 from flowcore.graph import Graph, Node
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.memory import ALIGNMENT
 from flowcore.op import Array, Type
 from flowcore.passes.donate import makes_memory, roots
+from flowcore.races import Access, Footprint, Group, races
 from flowcore.world import World
 
 SAME_BYTES = ("reshape", "alias", "stop_gradient")

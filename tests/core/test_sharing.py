@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore.races import Footprint, races
 from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.meeting_op import Wait
+from flowcore.races import Footprint, races
 from tests.sharing import compared, meetings, trained, transitions
 
 GRIDS = {
