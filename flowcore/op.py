@@ -8,7 +8,7 @@ rank's blocks), and tensors (`vjp`, written with flowcore's own functions so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
 from math import prod
@@ -206,6 +206,13 @@ class Op:
             return found if isinstance(found, tuple | np.ndarray) else np.asarray(found)
 
         return call
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]] | None:
+        """The operand whose values the kernel may refuse, and what is true of them where it does not; None: takes all.
+
+        The first of these rules is what it checks, the others follow.
+        """
+        return None
 
     def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
         """What `write` needs besides its results while it runs, for inputs of these types."""

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.passes.channels_last import channels_last
+from flowcore.passes.checks import checks_first
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
 from flowcore.passes.fuse import fuse
@@ -26,7 +27,7 @@ from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, keep_rows)
-PHYSICAL: tuple[Stage, ...] = (dce, cse, renumber)
+PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, renumber)
 LOCAL: tuple[Stage, ...] = (channels_last, view_slices, fold_transposes, compare_picks, fuse, pack)
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()

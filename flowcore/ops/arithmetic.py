@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,6 +113,9 @@ class Power(Binary):
             # along an exponent that repeats numpy takes the root: nan of -inf, where the power is inf, -0.0 of -0.0
             found = np.where(half, np.where(a == -np.inf, np.inf, np.abs(found)), found)
         return found
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]] | None:
+        return (1, ("not negative",)) if types[1].dtype.kind == "i" else None
 
     def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
         return Type(types[1].shape, bool_), Type((), bool_)

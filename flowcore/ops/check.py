@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -42,6 +42,10 @@ class Below(Op):
         if bad.any():
             raise ShapeError(f"{self.what} {x[bad].flat[0]} is outside 0..{self.length - 1}: pass one that exists")
         return x
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        rules: tuple[Hashable, ...] = (("below", self.length, self.allowed),)
+        return 0, rules if self.allowed else (*rules, ("index", self.length))
 
     def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
         mask = Type(types[0].shape, bool_)
@@ -95,6 +99,9 @@ class Wrapped(Op):
 
     def kernel(self, x: Array) -> Array:
         return positions(x, self.length, "indexing").astype(np.int64)
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return 0, (("index", self.length),)
 
     def vjp(self, dy: Tensor, x: Tensor) -> Any:
         return None

@@ -6,7 +6,7 @@ so that the results sum up to the whole (`P`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any, ClassVar
@@ -84,6 +84,9 @@ class Take(Op):
         if (low, high) == (0, total):
             return self
         return replace(self, start=self.start + low, total=total if self.total < 0 else self.total)
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return 1, (("index", types[0].shape[self.axis] if self.total < 0 else self.total),)
 
     def kernel(self, table: Array, indices: Array) -> Any:
         rows = table.shape[self.axis]

@@ -8,7 +8,7 @@ a greatest element goes to the first of several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product as indices
 from math import prod
@@ -183,6 +183,9 @@ class WindowPick(Windowed):
         if taken.shape != shape or taken.dtype.kind != "i":
             raise ShapeError(f"{self.name} of {x} by {taken}: it needs one tap for each of {shape}")
         return (Type(shape, x.dtype),)
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return 1, (("tap", self.taps, self.lengths, types[0].shape),)
 
     def kernel(self, x: Array, taken: Array) -> Any:
         lead = x.ndim - len(self.taps)

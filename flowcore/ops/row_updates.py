@@ -8,7 +8,7 @@ while indices and rows go to every rank, and split by columns like the rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import Any, ClassVar
@@ -121,6 +121,9 @@ class RowUpdate(Op):
             if self.in_place
             else numbers
         )
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return self.count + 1, (("index", types[0].shape[self.batch] if self.total < 0 else self.total),)
 
     def launch(self, types: Sequence[Type]) -> Launch | None:
         table, rows, indices = types[0], types[self.count], types[self.count + 1]

@@ -6,7 +6,7 @@ different rows to reduce give partial tables, `P` of the reduction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
@@ -86,6 +86,9 @@ class Scatter(Op):
             return self
         total = whole if self.total < 0 else self.total
         return replace(self, length=high - low, start=self.start + low, total=total)
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return 1, (("index", self.length if self.total < 0 else self.total),)
 
     def kernel(self, rows: Array, indices: Array) -> Any:
         total = self.length if self.total < 0 else self.total

@@ -6,7 +6,7 @@ rank holds the matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -52,6 +52,9 @@ class Regular(Op):
 
     def equation(self, x: Type, regular: Type) -> Equation:
         return Equation((letters(x.ndim), letters(regular.ndim).upper()), (letters(x.ndim),))
+
+    def checks(self, types: Sequence[Type]) -> tuple[int, tuple[Hashable, ...]]:
+        return 1, (("regular", self.count),)
 
     def kernel(self, x: Array, regular: Array) -> Any:
         bad = int(np.sum(self.count - regular))

@@ -2,7 +2,7 @@
 
 That is done where an operator can write over its input (`Op.over`): a fused kernel that reads it and gives the result
 element by element in one pass, an update of few rows; and where everything else that reads the input, also through
-views of it, has run before.
+views of it, has run before, and so has all that may raise an error: whoever catches it finds the inputs as they were.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from flowcore.graph import Graph, Node
 from flowcore.op import Op
+from flowcore.passes.checks import may_raise
 
 Update = tuple[int, int]
 """An input and the output that replaces it."""
@@ -20,13 +21,14 @@ Update = tuple[int, int]
 def donate(graph: Graph, updates: Sequence[Update]) -> tuple[Graph, set[int]]:
     """`graph` with results in the memory of inputs, and those inputs."""
     views = _views(graph)
+    settled = max(may_raise(graph), default=-1)
     last = {number: place for place, node in enumerate(graph.nodes) for number in node.inputs}
     maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
     nodes, taken = list(graph.nodes), set()
     for old, new in updates:
         place = maker.get(new)
         family = views.get(old, {old})
-        if place is None or old not in graph.inputs or family & set(graph.outputs):
+        if place is None or place < settled or old not in graph.inputs or family & set(graph.outputs):
             continue
         if any(last.get(number, -1) > place for number in family) or any(last.get(n) == place for n in family - {old}):
             continue
