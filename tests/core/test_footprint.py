@@ -104,7 +104,7 @@ def test_the_peak_is_what_the_process_holds() -> None:
         ((held, plan),) = fc.launch.run(held_and_planned, ranks=1)
     finally:
         tracemalloc.stop()
-    assert 4 * (128 * 256 * 3) < plan.peak_bytes
+    assert plan.peak_bytes > 4 * (128 * 256 * 3)
     assert abs(held - plan.peak_bytes) < 0.01 * plan.peak_bytes, plan.explain()
 
 
