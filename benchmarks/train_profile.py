@@ -5,7 +5,8 @@
     flowcore run -n 2 benchmarks/train_profile.py mlp
 
 The figures are processor time of this rank's thread: what other processes take of the machine is not in them, nor is
-waiting for other ranks. Equal operators on equal shapes share a line.
+waiting for other ranks. Equal operators on equal shapes share a line, with the GFLOP/s and GB/s of their operands and
+results. Compiled kernels run one by one here, not in stretches.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import in_flowcore
 import workloads
 
 import flowcore as fc
+from flowcore import stretch
 from flowcore.assembly import Instruction
+from flowcore.graph import Graph
 from flowcore.runtime import Program
+from flowcore.stretch import Joined, Joiner, Stretch
 
 WARM = 3
 
@@ -33,11 +37,24 @@ class Profile:
 
     seconds: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
+    flops: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
 
     def timed(self, program: Program, instruction: Instruction, call: Callable[..., Any]) -> Callable[..., Any]:
         """`call`, counted."""
-        types = program.local.types(instruction.inputs)
-        name = f"{instruction.node.op.text()} of {' '.join(map(str, types))}"
+        return self.counted(self.name(program.local, instruction), call)
+
+    def name(self, graph: Graph, instruction: Instruction) -> str:
+        """The operator and what it is applied to."""
+        assert instruction.node is not None
+        op, types = instruction.node.op, graph.types(instruction.inputs)
+        name = f"{op.text()} of {' '.join(map(str, types))}"
+        every = (*types, *graph.types(instruction.outputs))
+        self.flops[name], self.bytes[name] = op.flops(*types), sum(type.nbytes for type in every)
+        return name
+
+    def counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, counted under `name`."""
 
         def counted(*blocks: Any) -> Any:
             began = time.thread_time()
@@ -62,7 +79,24 @@ def watch(profile: Profile) -> None:
         made = plain(program, instruction)
         return profile.timed(program, instruction, made) if program.stages else made
 
+    def one_by_one(pairs: Iterable[Any], key: Callable[[Any], bool]) -> Iterator[tuple[bool, list[Any]]]:
+        return ((key(pair), [pair]) for pair in pairs)
+
+    run = Joiner.run
+
+    def joined(joiner: Joiner, instructions: Sequence[Instruction]) -> Joined:
+        found = run(joiner, instructions)
+        calls = [
+            profile.counted(profile.name(joiner.graph, call.rows[0].instruction), call)
+            if isinstance(call, Stretch)
+            else call
+            for call in found.calls
+        ]
+        return replace(found, calls=tuple(calls))
+
     Program.call = call  # type: ignore[method-assign]  # a program asks for each of its calls once
+    stretch.groupby = one_by_one  # type: ignore[attr-defined]  # so that every kernel is a stretch of its own
+    Joiner.run = joined  # type: ignore[method-assign]  # as above
 
 
 def main() -> None:
@@ -88,7 +122,9 @@ def main() -> None:
     calls = profile.calls.total() // options.steps
     print(f"{options.model}: {whole:.3f} ms a step, {counted:.3f} ms of it in {calls} calls")
     for name, seconds in profile.seconds.most_common(options.top):
-        print(f"{seconds / options.steps * 1e3:9.3f} ms {profile.calls[name] // options.steps:4} x {name:.160}")
+        rates = (profile.calls[name] * total[name] / seconds / 1e9 for total in (profile.flops, profile.bytes))
+        shown = "".join(f"{rate:7.1f}" for rate in rates)
+        print(f"{seconds / options.steps * 1e3:9.3f} ms{shown} {profile.calls[name] // options.steps:4} x {name:.160}")
 
 
 if __name__ == "__main__":

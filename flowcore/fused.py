@@ -152,7 +152,8 @@ class _Tiles:
             values.append(part[rows] if "r" in item.space else part)
         for step in self.body.steps:
             shape = (rows.stop - rows.start, columns.stop - columns.start)
-            values.append(_applied(step, [values[number] for number in step.inputs], shape))
+            made = _applied(step, [values[number] for number in step.inputs], shape)
+            values.append(made[:, columns] if step.kind == "index" else made)
         for result, number in zip(self.results, self.body.results, strict=True):
             space = self.body.values[number].space
             place = result[rows if "r" in space else slice(None), columns if "c" in space else slice(None)]
@@ -168,6 +169,8 @@ def _applied(step: Step, values: Sequence[Any], shape: tuple[int, int]) -> Any:
             return step.op.kernel(*values)
         case "same":
             return values[0]
+        case "index":
+            return step.op.kernel()[None, :]
         case "literal":
             return np.array(step.op.value, step.dtype)  # type: ignore[attr-defined]  # a literal's operator is a full
     axes: dict[str, Any] = {"row": 1, "column": 0, "total": (0, 1)}

@@ -129,7 +129,7 @@ class Op:
     name: ClassVar[str] = ""
     algebra: ClassVar[Algebra] = Algebra()
     loop: ClassVar[str] = ""
-    """What a generated loop does for it: "map" (by `scalar`), "same", "literal", "sum", "max"; "": it is no loop."""
+    """What a generated loop does for it: "map" (by `scalar`), "same", "literal", "index", "sum", "max"; "": nothing."""
     scalar: ClassVar[str] = ""
     """For "map": y as a Python expression of a, b, c (one element of each operand)."""
     makes_memory: ClassVar[bool] = False

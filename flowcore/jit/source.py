@@ -1,7 +1,8 @@
 """What a fused kernel computes → the source of one loop.
 
 Over each row runs one loop per *stage*: a value that depends on a reduction along the row stands in the stage after it.
-What one stage computes and a later one reads is kept in a scratch row, unless it can be loaded again. Arithmetic is
+What one stage computes and a later one reads is kept in a scratch row, unless it can be loaded, or with little work
+computed from inputs, again. Arithmetic is
 that of the operators, in their order and dtype, so results differ from numpy's only where sums are taken in another
 order and in the last bits of transcendental functions.
 """
@@ -9,8 +10,10 @@ order and in the last bits of transcendental functions.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +26,9 @@ NAMES = {
 """The dtypes that loops are generated for."""
 BITS = {"f2": np.uint16, "b2": np.uint16}
 """What a loop sees narrow numbers as: their bits, which it casts to float32 and back."""
+CALL = re.compile(r"[a-z]\w+\(|/")
+"""A function or a division in a scalar expression."""
+HEAVY = 4
 FUNCTION = re.compile(r"\b([a-z]\w*)\(")
 LETTER = re.compile(r"\b[abc]\b")
 
@@ -41,8 +47,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One operator. kind: "map" (elementwise), "same" (a copy seen in another space), "literal", "row", "column" or
-    "total" (a reduction); reads: the space of what a reduction reads."""
+    """One operator. kind: "map" (elementwise), "same" (a copy seen in another space), "literal", "index" (the numbers
+    of columns), "row", "column" or "total" (a reduction); reads: the space of what a reduction reads."""
 
     kind: str
     op: Op
@@ -88,6 +94,16 @@ class Body:
         return tuple(found)
 
     @cached_property
+    def work(self) -> tuple[int, ...]:
+        """The operations that computing every value again takes, from what can be loaded; `HEAVY` or more: too many."""
+        found = [0] * len(self.inputs)
+        for step in self.steps:
+            is_plain = step.kind in ("same", "index") or (step.kind == "map" and not CALL.search(step.op.scalar))
+            rest = (found[number] for number in step.inputs if "c" in self.values[number].space)
+            found.append(sum(rest) + 1 if is_plain and step.space in ("rc", "c") else HEAVY)
+        return tuple(found)
+
+    @cached_property
     def kept(self) -> tuple[int, ...]:
         """The values that a stage computes for a later one, and that are in no array it can load from."""
         loaded = {result for result, source in zip(self.results, self.into, strict=True) if source < 0}
@@ -97,7 +113,7 @@ class Body:
             stage = self.stages[position] - (step.kind == "row")
             for number in step.inputs:
                 is_late = self.stages[number] < stage and self.values[number].space == "rc"
-                if is_late and number >= len(self.inputs) and number not in loaded:
+                if is_late and self.work[number] >= HEAVY and number not in loaded:
                     found.add(number)
         return tuple(sorted(found))
 
@@ -214,9 +230,9 @@ class _Writer:
         bound = f"{arrays[0]}.shape[0]" if arrays else "C"
         self.put(2, f"for c in range({bound}):")
         computed = {number for number, step in inner if step.space == "rc"}
-        for number in dict.fromkeys(n for _, step in inner for n in step.inputs):
-            if number not in computed and "c" in self.values[number].space:
-                self.put(3, f"v{number} = {self._place(number)}[c]")
+        known = set(computed)
+        for _, step in inner:
+            self._fetch(step.inputs, known)
         for number, step in inner:
             match step.kind:
                 case "row":
@@ -237,6 +253,19 @@ class _Writer:
                     self.put(3, f"{place}r[c] = v{number}")
             if number in self.scratch:
                 self.put(3, f"{self.scratch[number]}[c] = v{number}")
+
+    def _fetch(self, numbers: Sequence[int], known: set[int]) -> None:
+        """Load what is not `known` of the values with these numbers, or compute it again."""
+        for number in numbers:
+            if number in known or "c" not in self.values[number].space:
+                continue
+            known.add(number)
+            step = self.body.steps[number - len(self.body.inputs)]
+            if number < len(self.body.inputs) or number in self.memory or number in self.scratch:
+                self.put(3, f"v{number} = {self._place(number)}[c]")
+            else:
+                self._fetch(step.inputs, known)
+                self._compute(3, number, step)
 
     def _place(self, number: int) -> str:
         """The row from which a later stage loads a value."""
@@ -259,6 +288,10 @@ def expression(step: Step, values: tuple[Value, ...]) -> str:
             return f"{NAMES[step.dtype]}({value.item()!r})"
         case "same":
             return f"v{step.inputs[0]}"
+        case "index":
+            counted: Any = step.op  # an arange
+            first = counted.start + counted.step * counted.offset
+            return f"{NAMES[step.dtype]}({first} + {counted.step} * c)"
     names = dict(zip("abc", (f"v{number}" for number in step.inputs), strict=False))
     text = LETTER.sub(lambda found: names[found[0]], step.op.scalar)
     kind, made = NAMES[values[step.inputs[-1]].dtype], NAMES[step.dtype]

@@ -92,6 +92,7 @@ class Arange(Op):
     offset: int = 0
 
     name: ClassVar[str] = "arange"
+    loop: ClassVar[str] = "index"
 
     def infer(self) -> tuple[Type, ...]:
         if self.length < 0:

@@ -6,7 +6,7 @@ columns can compute both and no path leads out of the joined nodes and back into
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
@@ -30,7 +30,8 @@ MOST = 48
 def fuse(graph: Graph, least: int | None = None) -> Graph:
     """`graph` with fused nodes for what loops of at least `least` elements (None: `LEAST`) can compute together."""
     least = LEAST[is_available()] if least is None else least
-    literals = {node.outputs[0]: node for node in graph.nodes if node.op.name == "full" and is_fusable(graph, node)}
+    known = [node for node in graph.nodes if node.op.loop in ("literal", "index") and is_fusable(graph, node)]
+    literals = {node.outputs[0]: node for node in known}
     units = _Joiner(graph, literals).run()
     return dce(_rebuilt(graph, units, literals, least))
 
@@ -115,10 +116,17 @@ class _Joiner:
             mask &= ~unit.members
 
 
-def _splits(graph: Graph, nodes: Sequence[Node], literals: Collection[int], kernel: Shape) -> dict[int, Spaces]:
-    """The splits under which these nodes can be one kernel, and the spaces then."""
-    used = [number for node in nodes for number in node.inputs if number in literals]
-    found = {split: spaces(graph, nodes, used, kernel, split) for split in range(len(kernel) + 1)}
+def _splits(graph: Graph, nodes: Sequence[Node], literals: Mapping[int, Node], kernel: Shape) -> dict[int, Spaces]:
+    """The splits under which these nodes can be one kernel, and the spaces then.
+
+    The numbers of columns are counted where each column has one, else read.
+    """
+    used = {n: literals[n].op.loop for node in nodes for n in node.inputs if n in literals}
+    counted = {number: "" if loop == "literal" else "c" for number, loop in used.items()}
+    found = {split: spaces(graph, nodes, counted, kernel, split) for split in range(len(kernel) + 1)}
+    if "c" in counted.values():
+        read = {number: space for number, space in counted.items() if space == ""}
+        found = {split: each or spaces(graph, nodes, read, kernel, split) for split, each in found.items()}
     return {split: given for split, given in found.items() if given is not None}
 
 

@@ -17,11 +17,11 @@ from flowcore.passes.dce import dce
 def compare_picks(graph: Graph) -> Graph:
     """`graph` with such picks as comparisons."""
     made = {number: node for node in graph.nodes for number in node.outputs}
-    builder = Builder(graph)
+    builder, hits = Builder(graph), dict[tuple[int, int, int], int]()
     for node in graph.nodes:
         table = _table(graph, node)
         if table is not None and _is_pick(graph, node, table, made):
-            _compared(graph, builder, node, table)
+            _compared(graph, builder, node, table, hits)
         else:
             builder.nodes.append(node)
     return dce(builder.graph(graph.outputs))
@@ -50,7 +50,8 @@ def _is_pick(graph: Graph, node: Node, table: Type, made: dict[int, Node]) -> bo
     return not check.allowed and check.length == (table.shape[-1] if op.total < 0 else op.total)
 
 
-def _compared(graph: Graph, builder: Builder, node: Node, table: Type) -> None:
+def _compared(graph: Graph, builder: Builder, node: Node, table: Type, hits: dict[tuple[int, int, int], int]) -> None:
+    """Add what stands in the place of `node`; hits: comparisons made, by indices, columns and the first of these."""
     op: Any = node.op
     place = graph.values[node.outputs[0]]
 
@@ -63,8 +64,10 @@ def _compared(graph: Graph, builder: Builder, node: Node, table: Type) -> None:
 
     other, indices = node.inputs
     index, count = graph.values[indices].type, table.shape[-1]
-    columns = add(make("arange", 0, 1, count, str(index.dtype), op.start), [], Type((count,), index.dtype))
-    hit = add(make("equal"), [indices, columns], Type(table.shape, bool_))
+    if (indices, count, op.start) not in hits:
+        columns = add(make("arange", 0, 1, count, str(index.dtype), op.start), [], Type((count,), index.dtype))
+        hits[indices, count, op.start] = add(make("equal"), [indices, columns], Type(table.shape, bool_))
+    hit = hits[indices, count, op.start]
     zero = add(make("full", (), 0, str(table.dtype)), [], Type((), table.dtype))
     if op.name == "scatter_add":
         builder.nodes.append(Node(make("where"), (hit, other, zero), node.outputs, node.where))

@@ -66,12 +66,14 @@ class Spaces:
         return self.reads.setdefault(number, given) == given
 
 
-def spaces(graph: Graph, nodes: Sequence[Node], literals: Collection[int], kernel: Shape, split: int) -> Spaces | None:
+def spaces(
+    graph: Graph, nodes: Sequence[Node], literals: Mapping[int, str], kernel: Shape, split: int
+) -> Spaces | None:
     """The space of every value that `nodes` define, as one kernel; None where they cannot be one.
 
-    literals: values that are the same number everywhere.
+    literals: the spaces of values that are the same number everywhere (""), or the numbers of columns ("c").
     """
-    found = Spaces(dict.fromkeys(literals, ""), {})
+    found = Spaces(dict(literals), {})
     for node in nodes:
         space = _space(graph, node, found, kernel, split)
         if space is None:
@@ -158,6 +160,8 @@ def is_fusable(graph: Graph, node: Node) -> bool:
             return node.op.scalar != ""
         case "sum" | "max":
             return kinds == ["f", "f"]
+        case "index":
+            return kinds == ["i"]
         case loop:
             return loop != ""
 
@@ -170,6 +174,8 @@ def as_step(graph: Graph, node: Node, own: Mapping[int, str], place: Mapping[int
     match node.op.loop:
         case "literal":
             return Step("literal", node.op, (), dtype, "")
+        case "index":
+            return Step("index", node.op, (), dtype, "c")
         case "sum" | "max":
             reads = own.get(node.inputs[0], "rc")
             kind = {"r": "row", "column": "column", "total": "total"}[space]
