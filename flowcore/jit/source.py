@@ -260,10 +260,10 @@ class _Writer:
             if number in known or "c" not in self.values[number].space:
                 continue
             known.add(number)
-            step = self.body.steps[number - len(self.body.inputs)]
             if number < len(self.body.inputs) or number in self.memory or number in self.scratch:
                 self.put(3, f"v{number} = {self._place(number)}[c]")
             else:
+                step = self.body.steps[number - len(self.body.inputs)]
                 self._fetch(step.inputs, known)
                 self._compute(3, number, step)
 
