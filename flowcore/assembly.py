@@ -55,19 +55,23 @@ def mortal(instructions: Sequence[Instruction], kept: Collection[int]) -> tuple[
 
 def assemble(
     instructions: Sequence[Instruction],
-    calls: Sequence[Call],
+    calls: Sequence[Call | None],
     inputs: Sequence[int | None],
     outputs: Sequence[int | None],
     constants: Mapping[int, Array],
 ) -> Run:
-    """The function from the blocks of the inputs to those of the outputs, making one call per instruction."""
+    """The function from the blocks of the inputs to those of the outputs, making one call per instruction.
+
+    Where an instruction has no call, its result is its input.
+    """
+    pairs = zip(instructions, calls, strict=True)
     lines = [
         "def make(calls, constants):",
         f"    ({_names('c', range(len(calls)))}) = calls",
         f"    ({_names('r', constants)}) = constants",
         "    def run(transport, blocks):",
         f"        ({''.join('_, ' if number is None else f'r{number}, ' for number in inputs)}) = blocks",
-        *(_line(place, instruction) for place, instruction in enumerate(instructions)),
+        *(_line(instruction, call and f"c{place}") for place, (instruction, call) in enumerate(pairs)),
         f"        return [{', '.join('None' if number is None else f'r{number}' for number in outputs)}]",
         "    return run",
     ]
@@ -78,11 +82,11 @@ def _names(letter: str, numbers: Sequence[int] | Mapping[int, Array] | range) ->
     return "".join(f"{letter}{number}, " for number in numbers)
 
 
-def _line(place: int, instruction: Instruction) -> str:
-    arguments = ["transport"] * instruction.moves + [f"r{number}" for number in instruction.inputs]
-    results = ", ".join(f"r{number}" for number in instruction.outputs)
+def _line(instruction: Instruction, call: str | None) -> str:
+    arguments = ", ".join(["transport"] * instruction.moves + [f"r{number}" for number in instruction.inputs])
+    results = "".join(f"r{number}, " for number in instruction.outputs)[:-2]
     ends = "".join(f"; r{number} = None" for number in instruction.dead)
-    return f"        {results}{' = ' * bool(results)}c{place}({', '.join(arguments)}){ends}"
+    return f"        {results}{' = ' * bool(results)}{f'{call}({arguments})' if call else arguments}{ends}"
 
 
 @lru_cache(maxsize=4096)

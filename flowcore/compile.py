@@ -22,7 +22,7 @@ from flowcore.grad import no_grad
 from flowcore.graph import Graph
 from flowcore.mixed import LossScale, Precision, as_precision
 from flowcore.op import Array
-from flowcore.ownership import is_held_once
+from flowcore.ownership import held_by_others
 from flowcore.passes.donate import Update
 from flowcore.passes.precision import lowered
 from flowcore.pipeline import LOCAL, Program, physical
@@ -31,7 +31,7 @@ from flowcore.runtime import lower
 from flowcore.staging import as_read
 from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write
-from flowcore.tree import Rebuild, flatten, replaced, structure
+from flowcore.tree import Rebuild, flatten, opened, replaced
 from flowcore.world import World, current
 
 P = ParamSpec("P")
@@ -44,6 +44,8 @@ class Compiled:
     """One traced and planned variant of a function."""
 
     guards: tuple[Guard, ...]
+    without_grad: tuple[Tensor, ...]
+    """What had no gradient when traced."""
     logical: Graph
     plan: Plan
     program: Program
@@ -67,10 +69,30 @@ class Compiled:
         """The function as one operator."""
         return Call(replace(self.logical, outputs=self.logical.outputs[: self.results]))
 
-    @property
-    def fits(self) -> bool:
-        """Whether what the trace took for granted still holds."""
-        return all(guard() for guard in self.guards)
+    def read(self) -> list[Tensor] | None:
+        """The tensors it reads besides its arguments; None where what the trace took for granted no longer holds."""
+        found = []
+        for read in self.lifted:
+            now = read.tensor._grad if read.is_grad else read.tensor
+            if now is None or now._requires_grad is not read.requires_grad:
+                return None
+            if now._value is not read.value and now._value != read.value:
+                return None
+            found.append(now)
+        for tensor in self.without_grad:
+            if tensor._grad is not None:
+                return None
+        return found if all(guard() for guard in self.guards) else None
+
+    @cached_property
+    def stores(self) -> list[tuple[Tensor, int]]:
+        """The tensors that get a new block, and the outputs that are these."""
+        return [(w.tensor, w.index) for w in self.writes if not w.is_grad and w.index is not None]
+
+    @cached_property
+    def grads(self) -> list[tuple[Tensor, int | None]]:
+        """The tensors that get a new gradient, and the outputs that are these; None: they lose theirs."""
+        return [(write.tensor, write.index) for write in self.writes if write.is_grad]
 
 
 class CompiledFunction(Generic[P, R]):
@@ -94,11 +116,8 @@ class CompiledFunction(Generic[P, R]):
         world = current()
         if world.trace is not None:
             return self.function(*arguments, **options)
-        given = replaced((arguments, options), (np.ndarray,), asarray)
-        tensors, rebuild = flatten(given)
-        compiled = self._compiled(world, tensors, rebuild)
-        read = [*tensors, *(read.held for read in compiled.lifted)]
-        held = as_read([x for x in read if x is not None], compiled.assigned) if compiled.is_differentiable else []
+        compiled, read = self._compiled(world, (arguments, options))
+        held = as_read(read, compiled.assigned) if compiled.is_differentiable else []
         blocks = compiled.program.run(world, _taken(compiled.program, read))
         values = compiled.program.results
         results = [Tensor(value, block) for value, block in zip(values[: compiled.results], blocks, strict=False)]
@@ -110,8 +129,7 @@ class CompiledFunction(Generic[P, R]):
 
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
         """The plan for these arguments; nothing runs, nothing is stored."""
-        tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
-        return self._compiled(current(), tensors, rebuild).plan
+        return self._compiled(current(), (arguments, options))[0].plan
 
     @property
     def loss_scale(self) -> float:
@@ -129,12 +147,14 @@ class CompiledFunction(Generic[P, R]):
 
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
         """The logical graph for these arguments, before planning."""
-        tensors, rebuild = flatten(replaced((arguments, options), (np.ndarray,), asarray))
-        return self._compiled(current(), tensors, rebuild).logical
+        return self._compiled(current(), (arguments, options))[0].logical
 
-    def _compiled(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
-        form = structure(rebuild([None] * len(tensors)))
-        key = (self, form, world.is_grad_enabled, tuple((tensor.value, tensor.requires_grad) for tensor in tensors))
+    def _compiled(self, world: World, given: Any) -> tuple[Compiled, list[Tensor]]:
+        """What to run for these arguments, and all tensors that it reads."""
+        tensors: list[Tensor] = []
+        form = opened(given, tensors, asarray)
+        kinds = tuple([(tensor._value, tensor._requires_grad) for tensor in tensors])
+        key = (self, form, world.is_grad_enabled, kinds)
         try:
             variants: list[Compiled] = world.programs.setdefault(key, [])
         except TypeError:
@@ -142,11 +162,15 @@ class CompiledFunction(Generic[P, R]):
                 f"an argument of {self.__name__} is neither a tensor nor hashable: pass tensors, numbers or strings"
             ) from None
         for compiled in variants:
-            if compiled.fits:
-                return compiled
-        compiled = self._trace(world, tensors, rebuild)
+            read = compiled.read()
+            if read is not None:
+                return compiled, tensors + read
+        compiled = self._trace(world, *flatten(replaced(given, (np.ndarray,), asarray)))
         variants.append(compiled)
-        return compiled
+        read = compiled.read()
+        if read is None:  # the function itself changed what its trace took for granted
+            read = [each.held for each in compiled.lifted if each.held is not None]
+        return compiled, tensors + read
 
     def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
@@ -171,8 +195,8 @@ class CompiledFunction(Generic[P, R]):
         program = _lowered(world, plan.graph, plan.updates)
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
-        guards, count = tuple(trace.guards), len(outputs)
-        return Compiled(guards, logical, plan, program, lifted, writes, build, count, is_differentiable)
+        guards, without_grad, count = tuple(trace.guards), tuple(trace.without_grad), len(outputs)
+        return Compiled(guards, without_grad, logical, plan, program, lifted, writes, build, count, is_differentiable)
 
     def _planned(self, world: World, logical: Graph, updates: tuple[Update, ...]) -> Plan:
         graph = physical(logical, world.machine)
@@ -204,12 +228,11 @@ def _numbered(plan: Plan) -> list[str]:
     return [f"{position} {line.strip()}" for position, line in enumerate(plan.text().splitlines())]
 
 
-def _taken(program: Program, tensors: Sequence[Tensor | None]) -> list[Array | None]:
+def _taken(program: Program, tensors: Sequence[Tensor]) -> list[Array | None]:
     """The blocks of `tensors`; those to be written over are copied where anybody else may see them."""
-    blocks = [None if tensor is None else tensor.block for tensor in tensors]
-    for place in program.overwritten:
-        if not is_held_once(blocks, place):
-            blocks[place] = np.array(blocks[place], order="C")
+    blocks = [tensor.block for tensor in tensors]
+    for place in held_by_others(blocks, program.overwritten):
+        blocks[place] = np.array(blocks[place], order="C")
     return blocks
 
 
@@ -226,15 +249,11 @@ def _updates(arguments: int, lifted: Sequence[Read], writes: Sequence[Write]) ->
 def _store(compiled: Compiled, blocks: Sequence[Array | None]) -> None:
     """Write what the function assigned to the tensors it assigned it to."""
     values = compiled.program.results
-    for write in compiled.writes:
-        if not write.is_grad:
-            assert write.index is not None
-            write.tensor.block = blocks[write.index]
-            write.tensor.version += 1
-        elif write.index is None:
-            write.tensor._grad = None
-        else:
-            write.tensor._grad = Tensor(values[write.index], blocks[write.index])
+    for tensor, index in compiled.stores:
+        tensor.block = blocks[index]
+        tensor.version += 1
+    for tensor, place in compiled.grads:
+        tensor._grad = None if place is None else Tensor(values[place], blocks[place])
 
 
 @overload

@@ -351,6 +351,8 @@ def _wanted_sbp(x: Tensor, target: Placement, sbp: SbpLike | None) -> NdSbp:
 @function
 def gathered(x: Tensor) -> Tensor:
     """`x` with every rank of its placement holding the whole value; no gradient."""
+    if x.placement.size == 1:
+        return x
     return _eager(current(), Relayout(str(x.placement), sbp_text(Layout(x.placement, B).sbp)), (x,), None)[0]
 
 

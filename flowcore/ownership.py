@@ -38,10 +38,20 @@ ONCE = _once()
 """What `references` gives where one tensor holds the array."""
 
 
+OWN = 0x505
+"""The flags of numpy's of an array with memory of its own, contiguous, aligned and writeable."""
+
+
+def held_by_others(arrays: Sequence[Array | None], places: Sequence[int]) -> list[int]:
+    """Those of `places` whose array has not memory of its own that only one tensor and the list refer to."""
+    count = sys.getrefcount
+    return [place for place in places if count(arrays[place]) != ONCE or not _owns(arrays[place])]
+
+
 def is_held_once(arrays: Sequence[Array | None], place: int) -> bool:
     """Whether `arrays[place]` has memory of its own, and only one tensor and the list refer to it."""
-    array = arrays[place]
-    if array is None or array.base is not None or not (array.flags.owndata and array.flags.carray):
-        return False
-    del array
-    return references(arrays, place) == ONCE
+    return not held_by_others(arrays, (place,))
+
+
+def _owns(array: Array | None) -> bool:
+    return array is not None and array.base is None and array.flags.num & OWN == OWN

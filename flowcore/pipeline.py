@@ -13,7 +13,7 @@ from flowcore.passes.channels_last import channels_last
 from flowcore.passes.checks import checks_first
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
-from flowcore.passes.fuse import fuse
+from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.rows import keep_rows
@@ -28,7 +28,7 @@ from flowcore.verify import verify
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, renumber)
-LOCAL: tuple[Stage, ...] = (channels_last, view_slices, fold_transposes, compare_picks, fuse, pack)
+LOCAL: tuple[Stage, ...] = (channels_last, view_slices, fold_transposes, compare_picks, fuse, compile_small, pack)
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()
 _turn = RLock()

@@ -72,11 +72,14 @@ class Program:
                 if self.is_transfer:
                     return [execute(self.plan, world.transport, blocks[0], meeting)]
                 world.transport.meet(*meeting)
-        with np.errstate(all="ignore"):
-            if not self.stages:
+        if not self.stages:
+            with np.errstate(all="ignore"):
                 return self.execute(world.transport, blocks)
-            with world.memory.lock:
-                self.arena.claim(world.memory)
+        with world.memory.lock:
+            self.arena.claim(world.memory)
+            if self.joined.is_compiled:
+                return self.execute(world.transport, blocks)
+            with np.errstate(all="ignore"):
                 return self.execute(world.transport, blocks)
 
     def carrying(self, world: World) -> Carry:
@@ -225,9 +228,7 @@ def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank:
 def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena) -> tuple[Instruction, ...]:
     """Those of `nodes`, each with the registers that nothing reads after it."""
     found = [
-        Instruction(
-            node.inputs, node.outputs, (), node.op.reaches_others, node, memory.scratch.get(position, ())
-        )
+        Instruction(node.inputs, node.outputs, (), node.op.reaches_others, node, memory.scratch.get(position, ()))
         for position, node in enumerate(nodes)
     ]
     return mortal(found, {*local.outputs, *constants})

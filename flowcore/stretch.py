@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 from weakref import ref
@@ -21,7 +21,7 @@ from flowcore.errors import FlowcoreError, GraphError
 from flowcore.graph import Graph
 from flowcore.jit.launch import Launch
 from flowcore.jit.source import NAMES
-from flowcore.jit.table import Table
+from flowcore.jit.table import Table, address_of
 from flowcore.op import Array, Type
 
 
@@ -67,7 +67,7 @@ class Stretch:
             for word, place in zip(words, each, strict=False):
                 self.uses[place.root].append((word, place.offset))
             for word, array in zip(words[len(each) :], row.scratch, strict=True):
-                self.table.point(word, array.ctypes.data)
+                self.table.point(word, address_of(array))
         for root in roots:
             if root in fixed:
                 self._point(root, fixed[root])
@@ -98,9 +98,9 @@ class Stretch:
         self._point(root, array)
 
     def _point(self, root: int, array: Array) -> None:
-        address = array.ctypes.data
+        address, words = address_of(array), self.table.words
         for word, offset in self.uses[root]:
-            self.table.point(word, address + offset)
+            words[word] = address + offset
 
     def _explain(self, instruction: Instruction, arrays: Sequence[Array]) -> None:
         """Raise what the operator says of the arguments that its kernel found bad."""
@@ -138,8 +138,13 @@ class Joined:
     """What to call, and the registers that are known before anything runs."""
 
     instructions: tuple[Instruction, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[Call | None, ...]
     constants: Mapping[int, Array]
+
+    @cached_property
+    def is_compiled(self) -> bool:
+        """Whether nothing but compiled code computes."""
+        return all(call is None or isinstance(call, Stretch) for call in self.calls)
 
 
 class Joiner:
@@ -161,7 +166,7 @@ class Joiner:
         self.places = {number: Place(number) for number in self.types}
         self.fixed = {n: array for n, array in constants.items() if array.flags.c_contiguous and array.flags.aligned}
         self.known = dict(constants)
-        self.made: list[tuple[Instruction, Call]] = []
+        self.made: list[tuple[Instruction, Call | None]] = []
 
     def run(self, instructions: Sequence[Instruction]) -> Joined:
         """`instructions` with stretches."""
@@ -191,7 +196,8 @@ class Joiner:
                 self.fixed[number] = self.registers[number]
             else:
                 self.places[number] = self.places[instruction.inputs[source]]
-        held = tuple(self.registers[number] for number in instruction.scratch)
+        # what an operator needs for numpy alone, its kernel does not take
+        held = tuple(self.registers[number] for number in instruction.scratch) if found.scratch else ()
         return Row(instruction, found, held or _scratch(found))
 
     def _add(self, stretch: Stretch) -> None:
@@ -205,7 +211,8 @@ class Joiner:
             if place.root in self.fixed:
                 self.known[number] = part(self.fixed[place.root], place.offset, type)
             else:
-                seen = partial(part, offset=place.offset, type=type)
+                is_same = place.offset == 0 and self.types[place.root] == type
+                seen = None if is_same else partial(part, offset=place.offset, type=type)
                 self.made.append((Instruction((place.root,), (number,), (), False, None), seen))
 
 

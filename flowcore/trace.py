@@ -2,7 +2,7 @@
 
 Tensors that exist outside the function (parameters, optimizer state, gradients) are lifted: read, they become inputs
 of the graph; written (`assign`, `.grad = …`), the new value becomes an output and is stored after every run. What the
-trace took for granted about them is kept as guards, so that a compiled function is retraced when it changes.
+trace took for granted is kept, in what it read and in guards, so that a compiled function is retraced when it changes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ class Write:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """Before a run, an input takes the block of `tensor`, or of the gradient it has then."""
+    """Before a run, an input takes the block of `tensor`, or of the gradient it has then.
+
+    value, requires_grad: those of what was read when it was traced.
+    """
 
     tensor: Tensor
     is_grad: bool
+    value: Value
+    requires_grad: bool
 
     @property
     def held(self) -> Tensor | None:
@@ -65,6 +70,7 @@ class Trace:
         self.bound: dict[int, tuple[Tensor, Tensor]] = {}
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.guards: list[Guard] = [] if parent is None else parent.guards
+        self.without_grad: list[Tensor] = []
         self.scaling: LossScale | None = None
 
     def input(self, value: Value) -> Tensor:
@@ -83,26 +89,16 @@ class Trace:
             raise TraceError("a tensor of one traced function is used in another: pass it as an argument")
         if id(tensor) in self.bound:
             return self.bound[id(tensor)][1]
-        return self._captured(Read(tensor, is_grad=False), tensor)
+        return self._captured(tensor, False, tensor)
 
     def _is_within(self, other: Trace) -> bool:
         return self.parent is not None and (self.parent is other or self.parent._is_within(other))
 
-    def _captured(self, read: Read, held: Tensor) -> Tensor:
-        key = (id(read.tensor), read.is_grad)
-        if key in self.captured:
-            return self.captured[key][1]
-        if self.parent is not None:  # what was taken for granted is the parent's to guard, which captures it in turn
+    def _captured(self, tensor: Tensor, is_grad: bool, held: Tensor) -> Tensor:
+        key = (id(tensor), is_grad)
+        if key not in self.captured:
+            read = Read(tensor, is_grad, held.value, held.requires_grad)
             self.captured[key] = (read, self.input(held.value))
-        else:
-            value, wanted = held.value, held.requires_grad
-
-            def holds() -> bool:
-                now = read.held
-                return now is not None and now._value == value and now.requires_grad == wanted
-
-            self.captured[key] = (read, self.input(value))
-            self.guards.append(holds)
         return self.captured[key][1]
 
     def emit(self, op: Op, inputs: Sequence[Tensor], layout: Layout | None) -> tuple[Tensor, ...]:
@@ -150,7 +146,7 @@ class Trace:
 
     def original(self, tensor: Tensor) -> Tensor:
         """What `tensor` held when the function began."""
-        return self._captured(Read(tensor, is_grad=False), tensor)
+        return self._captured(tensor, False, tensor)
 
     def read_grad(self, tensor: Tensor) -> Tensor | None:
         """The gradient `tensor` has at this point of the function."""
@@ -160,8 +156,8 @@ class Trace:
             return self.parent.read_grad(tensor)
         if tensor._grad is not None:
             # every run stores a new gradient: what is read is the one the tensor has then, not this object
-            return self._captured(Read(tensor, is_grad=True), tensor._grad)
-        self.guards.append(lambda: tensor._grad is None)
+            return self._captured(tensor, True, tensor._grad)
+        self.without_grad.append(tensor)
         return None
 
     def write_grad(self, tensor: Tensor, grad: Tensor | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from flowcore.tensor import Tensor
 
 Rebuild = Callable[[Sequence[Any]], Any]
@@ -27,6 +29,21 @@ def replaced(tree: Any, kinds: tuple[type, ...], make: Callable[[Any], Any]) -> 
         case dict():
             return {key: replaced(item, kinds, make) for key, item in tree.items()}
     return make(tree) if isinstance(tree, kinds) else tree
+
+
+def opened(tree: Any, leaves: list[Tensor], make: Callable[[Any], Tensor]) -> Any:
+    """`structure(tree)`, whose tensors go to `leaves`, and arrays of numpy as the tensors that `make` makes of them."""
+    if isinstance(tree, Tensor):
+        leaves.append(tree)
+        return _LEAF
+    if isinstance(tree, tuple | list):
+        return (type(tree), *[opened(item, leaves, make) for item in tree])
+    if isinstance(tree, dict):
+        return (dict, *[(key, opened(item, leaves, make)) for key, item in tree.items()])
+    if isinstance(tree, np.ndarray):
+        leaves.append(make(tree))
+        return _LEAF
+    return structure(tree)
 
 
 def structure(tree: Any) -> Any:

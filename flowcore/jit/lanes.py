@@ -22,10 +22,11 @@ llvm.set_option("", "--runtime-memory-check-threshold=400")
 f4, f8, i4, i8, u2 = np.float32, np.float64, np.int32, np.int64, np.uint16
 inf, nan = math.inf, math.nan
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-exact = numba.njit(**OPTIONS)
-fused = numba.njit(fastmath={"contract"}, **OPTIONS)
-any_order = numba.njit(fastmath={"reassoc", "nsz"}, **OPTIONS)
+exact = numba.njit(**INNER)
+fused = numba.njit(fastmath={"contract"}, **INNER)
+any_order = numba.njit(fastmath={"reassoc", "nsz"}, **INNER)
 
 
 @any_order
@@ -218,6 +219,16 @@ def sqrt_f4(x):
 @exact
 def sqrt_f8(x):
     return np.sqrt(x)
+
+
+@exact
+def pow_f4(x, y):
+    return x**y
+
+
+@exact
+def pow_f8(x, y):
+    return x**y
 
 
 @exact

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ CALL = re.compile(r"[a-z]\w+\(|/")
 """A function or a division in a scalar expression."""
 HEAVY = 4
 FUNCTION = re.compile(r"\b([a-z]\w*)\(")
+FUNCTIONS = re.compile(r"^def ([a-z]\w*_[a-z]\d)\(", re.MULTILINE)
 LETTER = re.compile(r"\b[abc]\b")
 
 
@@ -121,6 +123,17 @@ class Body:
     def scratch(self) -> tuple[str, ...]:
         """The dtypes of the scratch rows."""
         return tuple(self.values[number].dtype for number in self.kept)
+
+
+@cache
+def functions() -> frozenset[str]:
+    """The functions of one dtype that generated code may call, as `exp_f4`."""
+    return frozenset(FUNCTIONS.findall((Path(__file__).parent / "lanes.py").read_text()))
+
+
+def is_written(scalar: str, dtype: str) -> bool:
+    """Whether all functions that a scalar expression calls are written for `dtype`."""
+    return all(f"{name}_{NAMES[dtype]}" in functions() for name in FUNCTION.findall(scalar))
 
 
 def kernel(body: Body) -> Kernel:

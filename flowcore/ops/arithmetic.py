@@ -103,6 +103,7 @@ class Power(Binary):
     """x1^x2."""
 
     name: ClassVar[str] = "power"
+    scalar: ClassVar[str] = "pow(a, b)"
     draws: ClassVar[tuple[str, ...]] = ("positive", "normal")
 
     def kernel(self, a: Array, b: Array, **_: Any) -> Any:

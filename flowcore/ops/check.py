@@ -10,6 +10,9 @@ import numpy as np
 
 from flowcore.dtypes import bool_, int64
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Kernel, Launch
+from flowcore.jit.source import NAMES
+from flowcore.jit.store import is_available
 from flowcore.op import Array, Op, Sample, Type, operator
 from flowcore.ops.call import apply
 from flowcore.ops.rows import positions
@@ -59,6 +62,13 @@ class Below(Op):
             np.logical_and(bad, np.not_equal(x, value, out=other), out=bad)
         np.logical_or.reduce(bad, axis=None, out=some)
         return self.kernel(x) if some else x
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        kind, count = NAMES.get(str(types[0].dtype)), len(self.allowed)
+        if kind is None or count > 1 or not is_available():
+            return None
+        source = f"from flowcore.jit.check import below{'_or' * count} as loop"
+        return Launch(Kernel(source, 1 + count, (kind,), checks=True), (self.length, *self.allowed), into=(0,))
 
     @cached_property
     def _limits(self) -> list[Array]:

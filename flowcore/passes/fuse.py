@@ -22,7 +22,9 @@ from flowcore.passes.spaces import Spaces, as_step, is_fusable, spaces
 from flowcore.placement.layout import Shape
 
 LEAST = {True: 256, False: 2**15}
-"""Elements of a kernel below which operators stay as they are, where loops are compiled and where not."""
+"""Elements of a kernel below which operators are not joined, where loops are compiled and where not."""
+ALONE = 2**15
+"""Elements below which calling numpy costs more than the work: one operator is compiled alone there."""
 MOST = 48
 """Operators of one kernel."""
 
@@ -34,6 +36,19 @@ def fuse(graph: Graph, least: int | None = None) -> Graph:
     literals = {node.outputs[0]: node for node in known}
     units = _Joiner(graph, literals).run()
     return dce(_rebuilt(graph, units, literals, least))
+
+
+def compile_small(graph: Graph) -> Graph:
+    """`graph` with every operator that is small and stands alone as a kernel of its own, where loops are compiled."""
+    return replace(graph, nodes=tuple(_alone(graph, node) for node in graph.nodes)) if is_available() else graph
+
+
+def _alone(graph: Graph, node: Node) -> Node:
+    if not node.inputs or _is_view(node) or not is_fusable(graph, node):
+        return node
+    kernel = _largest(graph, node)
+    splits = _splits(graph, [node], {}, kernel) if prod(kernel) < ALONE else {}
+    return _fused(graph, [node], kernel, splits, node.outputs, {}) if splits else node
 
 
 @dataclass
@@ -58,8 +73,7 @@ class _Joiner:
         self._order()
 
     def _single(self, place: int, node: Node) -> _Unit:
-        shapes = [type.shape for type in self.graph.types((*node.outputs, *node.inputs))]
-        kernel = max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
+        kernel = _largest(self.graph, node)
         is_open = is_fusable(self.graph, node) and node.outputs[0] not in self.literals
         return _Unit([place], kernel, self._splits([place], kernel) if is_open else {}, is_open, members=1 << place)
 
@@ -154,15 +168,20 @@ def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], le
         for node in kernels[place][0] if place in kernels else group:
             for number in node.inputs:
                 users.setdefault(number, set()).add(place)
-    nodes: list[Node] = []
-    for place, group in enumerate(groups):
-        if place not in kernels:
-            nodes.extend(group)
-            continue
-        members, splits = kernels[place]
+
+    def joined(place: int, members: list[Node], splits: dict[int, Spaces]) -> Node:
         made = [number for node in members for number in node.outputs]
         used = [number for number in made if number in graph.outputs or users.get(number, set()) - {place}]
-        nodes.append(_fused(graph, members, units[place].kernel, splits, used, literals))
+        return _fused(graph, members, units[place].kernel, splits, used, literals)
+
+    nodes = [joined(place, *kernel) for place, kernel in kernels.items()]
+    loops = {node.op.body for node in nodes if isinstance(node.op, Fused)} if is_available() else set()
+    for place, group in enumerate(groups):
+        if place in kernels:
+            continue
+        small = joined(place, group, units[place].splits) if units[place].splits and len(group) > 1 else None
+        # a small kernel is worth it whose loop is compiled in any case
+        nodes += [small] if small and isinstance(small.op, Fused) and small.op.body in loops else group
     return replace(graph, nodes=tuple(_sorted(nodes)))
 
 
@@ -183,6 +202,12 @@ def _prune(
             del kernels[place], groups[place][:]
         elif len(left) < len(members):
             kernels[place] = left, _splits(graph, left, literals, units[place].kernel)
+
+
+def _largest(graph: Graph, node: Node) -> Shape:
+    """The largest shape among the inputs and results of `node`."""
+    shapes = [type.shape for type in graph.types((*node.outputs, *node.inputs))]
+    return max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
 
 
 def _extended(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flowcore.dtypes import NARROW, float32, is_real
 from flowcore.graph import Graph, Node
-from flowcore.jit.source import NAMES, Step
+from flowcore.jit.source import NAMES, Step, is_written
 from flowcore.op import Type
 from flowcore.placement.layout import Shape
 
@@ -157,7 +157,7 @@ def is_fusable(graph: Graph, node: Node) -> bool:
             # a float as an integer or a bool is not what compiled code makes of it
             return kinds[1] == "f" or (kinds[0] != "f" and kinds[1] == "i")
         case "map":
-            return node.op.scalar != ""
+            return node.op.scalar != "" and is_written(node.op.scalar, str(types[len(node.inputs) - 1].dtype))
         case "sum" | "max":
             return kinds == ["f", "f"]
         case "index":

@@ -63,7 +63,7 @@ def pack(graph: Graph) -> Graph:
                 node = replace(node, op=Packed(graph.values[node.outputs[0]].type.shape))
             case "fused":
                 node = replace(node, inputs=tuple(_packed(builder, node, n, scattered) for n in node.inputs))
-        if node.op.name in SCATTERED:
+        if node.op.name in SCATTERED and node.op.view([builder.values[n].type for n in node.inputs]) is None:
             scattered.update(node.outputs)
         builder.nodes.append(node)
     return builder.graph(graph.outputs)

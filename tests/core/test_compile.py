@@ -302,3 +302,13 @@ def test_a_rank_that_only_gives_gives() -> None:
     for value, gradient in fc.launch.run(program, ranks=2):
         assert value == pytest.approx((X**2).sum())
         np.testing.assert_allclose(gradient, 2 * X)
+
+
+def test_an_argument_that_is_none_is_not_taken_for_the_tensor_beside_it() -> None:
+    @fc.compile
+    def f(a: fc.Tensor | None, b: fc.Tensor | None) -> fc.Tensor:
+        return fc.asarray(2.0) * b if a is None and b is not None else -a  # type: ignore[operator]  # one is given
+
+    x = fc.asarray([1.0, 3.0])
+    np.testing.assert_array_equal(f(None, x).numpy(), [2, 6])
+    np.testing.assert_array_equal(f(x, None).numpy(), [-1, -3])
