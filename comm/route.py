@@ -204,7 +204,7 @@ class _Router:
 
     def _places(self) -> dict[int, Place]:
         shape, itemsize = self.plan.shape, self.plan.dtype.itemsize
-        starts = {key: _range(shape, self.needed[ranks[0]]) for key, ranks in self.replicas.items()}
+        starts = {key: range_of(shape, self.needed[ranks[0]]) for key, ranks in self.replicas.items()}
         sizes = {key: box_size(self.needed[ranks[0]]) for key, ranks in self.replicas.items()}
         is_plain = self.target.ranks.shape[1] == 1 and self.target.stays == 1
         if is_plain and len(starts) > 1 and None not in starts.values():
@@ -300,13 +300,13 @@ class _Router:
         if self.target.ranks.shape[1] > 1:
             return ()
         shape, itemsize = self.plan.shape, self.plan.dtype.itemsize
-        starts = [_range(shape, box) for box in self.needed.values()]
+        starts = [range_of(shape, box) for box in self.needed.values()]
         first = min((start for start in starts if start is not None), default=0)
         if None in starts:
             return ()
         wanted: dict[int, int] = {}
         for giver, _, _, box in self._rows(steps[0]):
-            start, inside = _range(shape, box), _range(box_shape(self.held[giver]), _shift(box, self.held[giver]))
+            start, inside = range_of(shape, box), range_of(box_shape(self.held[giver]), _shift(box, self.held[giver]))
             if start is None or inside is None:
                 return ()
             begin = (start - first - inside) * itemsize
@@ -357,7 +357,7 @@ def _index(box: Box, origin: Box) -> Index:
     return (*(slice(a, b) for a, b in _shift(box, origin)), ...)
 
 
-def _range(shape: Shape, box: Box) -> int | None:
+def range_of(shape: Shape, box: Box) -> int | None:
     """Where `box` begins in a contiguous array of `shape`, in elements, if it is one range of it; else None."""
     start, stride, is_one = 0, 1, False
     for length, (a, b) in zip(reversed(shape), reversed(box), strict=True):
@@ -371,4 +371,4 @@ def _range(shape: Shape, box: Box) -> int | None:
 
 def is_contiguous(shape: Shape, index: Index) -> bool:
     """Whether `index` takes one range of a contiguous array of `shape`."""
-    return _range(shape, tuple((part.start, part.stop) for part in index[:-1])) is not None
+    return range_of(shape, tuple((part.start, part.stop) for part in index[:-1])) is not None

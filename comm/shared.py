@@ -17,10 +17,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
-import numpy as np
-
-from flowcore.comm.arena import NoRoom
+from flowcore.comm.arena import Lease, NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier, Flat, Slots
 from flowcore.comm.errors import CommError
@@ -191,20 +190,30 @@ class SharedTransport:
         if not group.meet(digest):
             self._agree(group, digest)
 
-    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array] | None:
-        """The bytes of every one of `ranks`, all of this host; see `transport.Opens`."""
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Any] | None:
+        """The memory of every one of `ranks`, all of this host; see `transport.Opens`."""
         assert self._carrier is not None
-        group = self._group(ranks)
+        arena, group = self._carrier.arena, self._group(ranks)
         offset, counters = self._carrier.slot(size) if group is not None and size else (NOTHING, NOTHING)
-        told = self.inner.gather_objects(ranks, (FULL if group is None else offset, size))
-        own = None if offset < 0 else self._carrier.arena.lease(counters, offset, size)
-        if any(at == FULL for at, _ in told):
+        own = None if offset < 0 else arena.lease(counters, offset, size)
+        told = self.inner.gather_objects(ranks, (FULL if group is None else offset, counters, size))
+        if any(offset == FULL for offset, _, _ in told):
             self._warn()
             return None
-        found = [self._carrier.view(max(at, 0), (length,), np.dtype(np.uint8)) for at, length in told]
+        seen = [arena.lease(counters, offset, size) if size else bytearray() for offset, counters, size in told]
         if own is not None:
-            found[ranks.index(self.rank)] = np.ndarray((size,), np.uint8, own)  # type: ignore[arg-type]  # as in carrier
-        return found
+            seen[ranks.index(self.rank)] = own
+            arena.sweep()
+        self.inner.gather_objects(ranks, None)  # nobody lets go of its own before all hold it
+        return seen
+
+    def is_alone(self, window: Any) -> bool:
+        """Whether nothing on this rank sees the memory of `window` but what holds that very buffer."""
+        assert self._carrier is not None
+        arena = self._carrier.arena
+        if arena.gone:
+            arena.sweep()
+        return not isinstance(window, Lease) or arena.words[window.counters + arena.rank] == 1
 
     def post(self, ranks: tuple[int, ...], digest: int) -> None:
         """Come to the next meeting of `ranks` without waiting for it."""

@@ -6,6 +6,7 @@ rank waits for. Whenever a rank begins to wait, ends or fails, the ranks that ca
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -185,9 +186,13 @@ class ThreadTransport:
         self._log = log
         self.world.gather(self.rank, tuple(ranks), digest, log)
 
-    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array]:
-        """The bytes of every one of `ranks`; see `transport.Opens`."""
-        return self.gather_objects(ranks, np.empty(size, np.uint8))
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Any]:
+        """The memory of every one of `ranks`; see `transport.Opens`."""
+        return self.gather_objects(ranks, (ctypes.c_ubyte * size)())
+
+    def is_alone(self, window: Any) -> bool:
+        """Whether only what holds that very buffer sees it: messages are copies."""
+        return True
 
     def post(self, ranks: tuple[int, ...], digest: int) -> None:
         """Come to the next meeting of `ranks` without waiting for it."""

@@ -94,11 +94,16 @@ class Opens(Protocol):
 
     hosts: tuple[int, ...]
 
-    def windows(self, ranks: tuple[int, ...], size: int) -> list[Array] | None:
-        """The bytes that each of `ranks` shows to the others, `size` of them this rank's; None on all without room.
+    def windows(self, ranks: tuple[int, ...], size: int) -> list[Any] | None:
+        """The memory that each of `ranks` shows to the others, `size` bytes of it this rank's; None: there is no room.
 
-        All of `ranks`, which share a host, call it. Who writes and reads when is theirs to settle, with meetings.
+        All of `ranks`, which share a host, call it. What is given are buffers of bytes; memory stays as long as one of
+        them does, on any rank. Who writes and reads when is theirs to settle, with meetings.
         """
+        ...
+
+    def is_alone(self, window: Any) -> bool:
+        """Whether nothing on this rank sees the memory of `window` but what holds that very buffer."""
         ...
 
     def post(self, ranks: tuple[int, ...], digest: int) -> None:

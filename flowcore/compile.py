@@ -192,7 +192,7 @@ class CompiledFunction(Generic[P, R]):
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
         plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
-        program = _lowered(world, plan.graph, plan.updates)
+        program = _lowered(world, plan, [0] * len(tensors) + [id(read.tensor) for read in lifted])
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         guards, without_grad, count = tuple(trace.guards), tuple(trace.without_grad), len(outputs)
@@ -213,14 +213,17 @@ class CompiledFunction(Generic[P, R]):
         return plan
 
 
-def _lowered(world: World, graph: Graph, updates: Sequence[tuple[int, int]]) -> Program:
-    """The program of this rank; ranks of a host that see memory of each other have agreed on what lies where."""
-    transport = world.transport
+def _lowered(world: World, plan: Plan, tensors: Sequence[int]) -> Program:
+    """The program of this rank; ranks of a host that see memory of each other have agreed on what lies where.
+
+    tensors: the same number for every input that is the same tensor.
+    """
+    transport, graph = world.transport, plan.graph
     if isinstance(transport, Opens) and world.rank in graph.ranks:
-        program = lower(graph, world.rank, LOCAL, updates, transport.hosts)
-        if program.sharing is None or program.sharing.bind(world):
+        program = lower(graph, world.rank, LOCAL, plan.updates, transport.hosts)
+        if program.sharing is None or program.sharing.bind(world, tensors):
             return program
-    return lower(graph, world.rank, LOCAL, updates)
+    return lower(graph, world.rank, LOCAL, plan.updates)
 
 
 def _numbered(plan: Plan) -> list[str]:

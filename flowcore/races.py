@@ -2,33 +2,39 @@
 
 A rank's *footprint* is the order of its meetings and of its reads and writes of shared memory. What rank r does before
 it posts to a meeting comes before what rank s does after it has waited for the same meeting; nothing else orders what
-different ranks do. Two accesses to the same bytes by different ranks, one of them a write, must be ordered, and a value
-must be written before it is read. All ranks meet before a program runs, so one run is enough to look at.
+different ranks do. So a value must be written before it is read, or read before it is overwritten, and no two ranks may
+write the same bytes unordered. All ranks meet before a program runs, so one run is enough to look at.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 Group = tuple[int, ...]
+Memory = tuple[int, int]
+"""The rank that has it, and which of its: 0, its window; n, the common register number n - 1 of the program."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Instruction `position` writes bytes start..stop-1 of the window of `owner`, or reads these of its value `key`."""
+    """Instruction `position` touches bytes start..stop-1 of `memory`; in a window a read counts from its value `key`.
 
-    owner: int
+    kind: "write"; "read" of what the run writes; "early": of what was there before.
+    """
+
+    memory: Memory
     start: int
     stop: int
     position: int
+    kind: str
     key: int | None = None
 
     def overlaps(self, other: Access) -> bool:
         """Whether both touch a byte."""
-        return self.owner == other.owner and self.start < other.stop and other.start < self.stop
+        return self.memory == other.memory and self.start < other.stop and other.start < self.stop
 
 
 @dataclass(frozen=True)
@@ -67,23 +73,30 @@ def races(footprints: Mapping[int, Footprint]) -> list[str]:
     if found:
         return found
     every = [(rank, _resolved(access, footprints)) for rank, each in footprints.items() for access in each.accesses]
-    every.sort(key=lambda pair: (pair[1].owner, pair[1].start))
+    every.sort(key=lambda pair: (pair[1].memory, pair[1].start))
+    writes: dict[Memory, list[tuple[int, Access]]] = {}
+    for rank, access in every:
+        if access.kind == "write":
+            writes.setdefault(access.memory, []).append((rank, access))
     for place, (rank, access) in enumerate(every):
-        if access.key is not None and not _is_made(rank, access, footprints):
-            found.append(f"rank {rank} reads value {access.key} of rank {access.owner} before that has written it")
+        made = [pair for pair in writes.get(access.memory, ()) if pair[1].overlaps(access)]
+        if access.kind == "read" and not _is_made(rank, access, made, footprints):
+            found.append(f"rank {rank} reads {access} before that is written")
+        if access.kind == "early" and not all(_before((rank, access), write, footprints) for write in made):
+            found.append(f"rank {rank} reads {access} when that may be overwritten")
         for other_rank, other in every[place + 1 :]:
-            if other.owner != access.owner or other.start >= access.stop:
+            if other.memory != access.memory or other.start >= access.stop:
                 break
-            is_conflict = other_rank != rank and (access.key is None or other.key is None) and access.overlaps(other)
             pair = (rank, access), (other_rank, other)
+            is_conflict = other_rank != rank and access.kind == other.kind == "write" and access.overlaps(other)
             if is_conflict and not (_before(*pair, footprints) or _before(*pair[::-1], footprints)):
-                found.append(f"ranks {rank} and {other_rank} use bytes {other.start}.. of rank {other.owner} at once")
+                found.append(f"ranks {rank} and {other_rank} write {other} at once")
     return found
 
 
 def _resolved(access: Access, footprints: Mapping[int, Footprint]) -> Access:
     """An access by bytes of the window."""
-    shift = 0 if access.key is None else footprints[access.owner].keys[access.key]
+    shift = 0 if access.key is None else footprints[access.memory[0]].keys[access.key]
     return replace(access, start=access.start + shift, stop=access.stop + shift)
 
 
@@ -103,16 +116,19 @@ def _mismatches(rank: int, footprint: Footprint, footprints: Mapping[int, Footpr
     return found
 
 
-def _is_made(rank: int, read: Access, footprints: Mapping[int, Footprint]) -> bool:
+def _is_made(
+    rank: int, read: Access, writes: Sequence[tuple[int, Access]], footprints: Mapping[int, Footprint]
+) -> bool:
     """Whether all bytes read are written before."""
-    writes = [access for access in footprints[read.owner].accesses if access.key is None and access.overlaps(read)]
-    written = sum(min(w.stop, read.stop) - max(w.start, read.start) for w in writes)
-    is_before = all(_before((read.owner, write), (rank, read), footprints) for write in writes)
+    written = sum(min(write.stop, read.stop) - max(write.start, read.start) for _, write in writes)
+    is_before = all(_before(write, (rank, read), footprints) for write in writes)
     return is_before and written == read.stop - read.start
 
 
 def _before(first: tuple[int, Access], then: tuple[int, Access], footprints: Mapping[int, Footprint]) -> bool:
-    """Whether an access of one rank surely comes before one of another."""
+    """Whether an access of one rank surely comes before one of another, or in the same instruction of the same."""
+    if first[0] == then[0]:
+        return first[1].position <= then[1].position
     here, there = footprints[first[0]], footprints[then[0]]
     for group, posts in here.posts.items():
         if then[0] in group:

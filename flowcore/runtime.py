@@ -17,7 +17,7 @@ from flowcore.assembly import Call, Instruction, Run, assemble, failed, mortal
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
-from flowcore.comm.transport import Opens, Transport
+from flowcore.comm.transport import Meeting, Opens, Transport
 from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
@@ -26,9 +26,11 @@ from flowcore.meeting_op import Post, Wait
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
-from flowcore.passes.share import arranged, share
+from flowcore.passes.share import Shared, shared
+from flowcore.passes.show import show
 from flowcore.passes.widen import widen
-from flowcore.sharing import Sharing, show
+from flowcore.registers import Registers
+from flowcore.sharing import Sharing
 from flowcore.stretch import Joined, Joiner
 from flowcore.world import World
 
@@ -71,7 +73,24 @@ class Program:
                 meeting = self.graph.ranks, chain.digest, chain.lines
                 if self.is_transfer:
                     return [execute(self.plan, world.transport, blocks[0], meeting)]
+                if self.sharing is not None and self.sharing.common.count:
+                    return self.in_common(world, blocks, meeting, self.sharing.common)
                 world.transport.meet(*meeting)
+        return self.alone(world, blocks)
+
+    def in_common(
+        self, world: World, blocks: Sequence[Array | None], meeting: Meeting, common: Registers
+    ) -> list[Array | None]:
+        """`run`, where some inputs are replaced in registers that the ranks of the host have in common."""
+        common.ask(world.transport, blocks)
+        world.transport.meet(*meeting)
+        if common.settle(world.transport, blocks):
+            for name in ("body", "joined", "registers"):
+                self.__dict__.pop(name, None)
+        return common.give(self.alone(world, blocks))
+
+    def alone(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
+        """`run`, by ranks that have met."""
         if not self.stages:
             with np.errstate(all="ignore"):
                 return self.execute(world.transport, blocks)
@@ -95,7 +114,7 @@ class Program:
         return lambda block: carry(plan, block, (ranks, add(digest, self), lines))
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
-        """`run`, by ranks that have met."""
+        """`run`, by ranks that have met, with all registers where they belong."""
         try:
             return self.leaving.leave(blocks, self.body(transport, blocks))
         except FlowcoreError as error:
@@ -108,15 +127,18 @@ class Program:
     def body(self) -> Run:
         """All instructions as one function, made when the program first runs."""
         found = self.joined
-        return assemble(found.instructions, found.calls, self.inputs, self.outputs, found.constants)
+        common = {} if self.sharing is None else self.sharing.inputs
+        inputs = [None if number in common else number for number in self.inputs]
+        return assemble(found.instructions, found.calls, inputs, self.outputs, found.constants)
 
     @cached_property
     def joined(self) -> Joined:
         """What Python calls, instruction by instruction, or for stretches of those that compiled code can run."""
+        known = {**dict(self.constants), **(self.sharing.inputs if self.sharing else {})}
         if not (self.stages and is_available()):
-            return Joined(self.instructions, tuple(map(self.call, self.instructions)), dict(self.constants))
+            return Joined(self.instructions, tuple(map(self.call, self.instructions)), known)
         outputs = {number for number in self.outputs if number is not None}
-        joiner = Joiner(self.local, dict(self.constants), self.registers, outputs, self.call)
+        joiner = Joiner(self.local, known, self.registers, outputs, self.call)
         return joiner.run(self.instructions)
 
     def call(self, instruction: Instruction) -> Call:
@@ -178,32 +200,32 @@ def lower(
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
     hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
     """
-    ordered, groups = arranged(graph, hosts) if hosts else (graph, {})
-    local = localize(ordered, rank)
-    if groups:
-        local = share(local, rank, groups, hosts, graph.digest)
-    local = widen(local)
+    joint = shared(graph, rank, updates, hosts) if hosts else Shared(localize(graph, rank))
+    local = widen(joint.graph)
     for stage in stages:
         local = stage(local)
     inputs = _registers(graph, graph.inputs, local.inputs, rank)
     outputs = _registers(graph, graph.outputs, local.outputs, rank)
     pairs = [(inputs[old], outputs[new]) for old, new in updates]
-    local, taken = donate(local, [(old, new) for old, new in pairs if old is not None and new is not None])
+    own = [(old, new) for old, new in pairs if old is not None and new is not None]
+    wholes = {part: common.input for part, common in joint.parts.items()}
+    local, taken = donate(local, own + joint.updates(local), wholes)
     constants, nodes = _constants(local) if stages else ({}, local.nodes)
     sharing = None
-    if groups:
-        near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
-        local, nodes, sharing = show(local, nodes, rank, near)
+    if joint.ranks:
+        local, nodes, shown = show(local, nodes, rank, joint.parts, taken)
+        common = Registers(rank, joint.ranks, joint.commons, joint.count)
+        sharing = Sharing(rank, joint.ranks, shown, joint.parts, common)
     memory, away = Arena({}, 0), Leaving(())
     if stages:
         held = roots(local)
-        memory = arena(local, nodes, held, sharing.places if sharing else ())
+        memory = arena(local, nodes, held, {*sharing.shown.places, *sharing.shown.own} if sharing else ())
         seen = frozenset[int]().union(*(held[number] for number in local.outputs))
         replaced = {new: old for old, new in updates if inputs[old] not in taken | seen}
         away = leaving(memory, held, outputs, replaced)
     return Program(
         graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
-        _instructions(local, nodes, set(constants), memory), tuple(constants.items()), memory,
+        _instructions(local, nodes, {*constants, *joint.known}, memory), tuple(constants.items()), memory,
         away, tuple(stages),
         tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from flowcore.comm.calibrate import agree, cache_file, load
 from flowcore.comm.solo import SoloTransport
@@ -99,6 +100,7 @@ class World:
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.memory = Pool()
         self.windows: dict[tuple[int, ...], Mapping[int, Any]] = {}
+        self.kept: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.store: dict[str, Any] = {}
         self.sequence = 0
 

@@ -95,3 +95,62 @@ def trained(steps: int = 3, **options: Any) -> tuple[list[float], list[Any]]:
         return loss
 
     return [step(x, y).item() for _ in range(steps)], programs(step)
+
+
+def model_and_step() -> tuple[fc.nn.Module, Any]:
+    """A model whose parameters every rank holds, and a step that divides the updates among the ranks."""
+    mesh = fc.Placement(fc.world_size(), ["data"])
+    fc.manual_seed(0)
+    model = fc.nn.Sequential(fc.nn.Linear(24, 40), fc.nn.ReLU(), fc.nn.Linear(40, 12))
+    model.place(mesh)
+    opt = fc.optim.AdamW(model.parameters(), lr=1e-2, shard_states="data")
+    draw = np.random.default_rng(0)
+    x = fc.asarray(draw.normal(size=(13, 24)).astype("float32"), placement=mesh, sbp="S0")
+    y = fc.asarray(draw.integers(12, size=13), placement=mesh, sbp="S0")
+
+    def step(scale: float = 1.0) -> fc.Tensor:
+        loss = fc.nn.cross_entropy(model(x) * scale, y)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+        return loss
+
+    return model, step
+
+
+def blocks(model: fc.nn.Module) -> list[Array]:
+    """What a rank holds of the parameters."""
+    return [parameter.to_local() for parameter in model.parameters()]
+
+
+HOLDERS = {
+    "detach": lambda model: [parameter.detach() for parameter in model.parameters()],
+    "to_local": lambda model: [parameter.to_local() for parameter in model.parameters()],
+    "a slice": lambda model: [parameter.to_local()[1:] for parameter in model.parameters()],
+    "state_dict": lambda model: list(model.state_dict().values()),
+    "an alias": lambda model: [fc.expand_dims(parameter, axis=0) for parameter in model.parameters()],
+}
+
+
+def seen(held: Sequence[Any]) -> list[Array]:
+    """Copies of what is held."""
+    return [np.array(one.to_local() if isinstance(one, fc.Tensor) else one) for one in held]
+
+
+def trained_with_holder(holder: str, who: int) -> list[Array]:
+    """The parameters after some steps, in which rank `who` holds earlier ones, and sees that they do not change."""
+    model, step = model_and_step()
+    compiled, held, copies = fc.compile(step), [], []
+    for number in range(5):
+        compiled()
+        some = HOLDERS[holder](model) if number in (0, 2) else []
+        if fc.rank() == who:
+            held.append(some)
+            copies.append(seen(some))
+        del some
+        if number == 3:
+            del held[:1], copies[:1]
+        for one, other in zip(held, copies, strict=True):
+            for now, then in zip(seen(one), other, strict=True):
+                np.testing.assert_array_equal(now, then)
+    return [np.array(block) for block in blocks(model)]

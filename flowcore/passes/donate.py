@@ -7,8 +7,9 @@ views of it, has run before, and so has all that may raise an error: whoever cat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from flowcore.graph import Graph, Node
 from flowcore.op import Op
@@ -18,8 +19,10 @@ Update = tuple[int, int]
 """An input and the output that replaces it."""
 
 
-def donate(graph: Graph, updates: Sequence[Update]) -> tuple[Graph, set[int]]:
-    """`graph` with results in the memory of inputs, and those inputs."""
+def donate(
+    graph: Graph, updates: Sequence[Update], wholes: Mapping[int, int] = MappingProxyType({})
+) -> tuple[Graph, set[int]]:
+    """`graph` with results in the memory of inputs, and those inputs; wholes: the input of which another is a part."""
     views = _views(graph)
     settled = max(may_raise(graph), default=-1)
     last = {number: place for place, node in enumerate(graph.nodes) for number in node.inputs}
@@ -27,7 +30,7 @@ def donate(graph: Graph, updates: Sequence[Update]) -> tuple[Graph, set[int]]:
     nodes, taken = list(graph.nodes), set()
     for old, new in updates:
         place = maker.get(new)
-        family = views.get(old, {old})
+        family = views.get(old, {old}) | views.get(wholes.get(old, old), set())
         if place is None or place < settled or old not in graph.inputs or family & set(graph.outputs):
             continue
         if any(last.get(number, -1) > place for number in family) or any(last.get(n) == place for n in family - {old}):

@@ -11,8 +11,8 @@ change of layout that makes more memory than it reads (a gather) waits until it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from typing import Any
@@ -23,10 +23,11 @@ from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.route import Direct, Read, Task, direct_of, is_contiguous
 from flowcore.graph import Graph, Node, Value, digest_of
-from flowcore.local import Move
+from flowcore.local import Move, localize
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.op import OPS, Type
-from flowcore.passes.donate import roots
+from flowcore.passes.common import Common, commons
+from flowcore.passes.donate import Update, roots
 from flowcore.placement.layout import box_size
 
 Hosts = tuple[int, ...]
@@ -36,9 +37,64 @@ JOINED = {"sum": ("add", "fiuc"), "max": ("maximum", "fiu"), "min": ("minimum", 
 """The operator of each reduction, and the kinds of dtype it takes."""
 
 
-def arranged(graph: Graph, hosts: Hosts) -> tuple[Graph, dict[int, int]]:
-    """A physical graph with its nodes in another order, and the group of every change of layout within a host."""
-    shared = {place for place, node in enumerate(graph.nodes) if _is_shared(graph, node, hosts)}
+@dataclass(frozen=True)
+class Shared:
+    """The graph of one rank that shares memory with others; `ranks`: all of these, () where there are none.
+
+    commons: the registers it has in common with them; behind the inputs of the graph stands, for each of these, the
+    part that the rank replaces. count: those that any rank may have.
+    """
+
+    graph: Graph
+    ranks: tuple[int, ...] = ()
+    commons: tuple[Common, ...] = ()
+    count: int = 0
+
+    @property
+    def parts(self) -> dict[int, Common]:
+        """The common registers by the input that is the part the rank replaces."""
+        return dict(zip(self.graph.inputs[len(self.graph.inputs) - len(self.commons) :], self.commons, strict=True))
+
+    @property
+    def known(self) -> set[int]:
+        """The inputs that lie in common registers."""
+        return {*self.parts, *(common.input for common in self.commons)}
+
+    def updates(self, graph: Graph) -> list[Update]:
+        """(part, result) of the common registers, once the graph has become `graph`."""
+        shown: dict[int, int] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Post):
+                shown.update(zip(node.op.keys, node.inputs, strict=True))
+        return [(part, shown[common.key]) for part, common in self.parts.items()]
+
+
+def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts) -> Shared:
+    """What `rank` does in a physical graph, with what stays within its host as meetings."""
+    every = commons(graph, updates, hosts)
+    ordered, groups = arranged(graph, hosts, every)
+    local = localize(ordered, rank)
+    near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
+    if not groups or len(near) < 2:
+        return Shared(local)
+    inputs = dict(zip((n for n in graph.inputs if rank in graph.values[n].placement), local.inputs, strict=True))
+    numbers = {place: ordered.nodes[place].outputs[0] for place in groups}
+    mine = {place: every[number][rank] for place, number in numbers.items() if rank in every.get(number, ())}
+    mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in mine.items()}
+    local = share(local, rank, groups, hosts, graph.digest, mine)
+    return Shared(local, near, tuple(mine.values()), len(updates) if every else 0)
+
+
+def arranged(graph: Graph, hosts: Hosts, common: Container[int] = ()) -> tuple[Graph, dict[int, int]]:
+    """A physical graph with its nodes in another order, and the group of every change of layout within a host.
+
+    common: the values for which the ranks of a host have a register in common.
+    """
+    shared = {
+        place
+        for place, node in enumerate(graph.nodes)
+        if (node.outputs and node.outputs[0] in common) or _is_shared(graph, node, hosts)
+    }
     if not shared:
         return graph, {}
     return _Arranger(graph, shared).run()
@@ -116,17 +172,26 @@ def _is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
     return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))
 
 
-def share(local: Graph, rank: int, groups: Mapping[int, int], hosts: Hosts, digest: int) -> Graph:
-    """The graph of `rank` with what `arranged` put into `groups` as meetings, views and ordinary operators."""
-    return _Sharer(local, rank, hosts, digest).run(groups)
+def share(
+    local: Graph, rank: int, groups: Mapping[int, int], hosts: Hosts, digest: int, commons: Mapping[int, Common]
+) -> Graph:
+    """The graph of `rank` with what `arranged` put into `groups` as meetings, views and ordinary operators.
+
+    commons: by the change of layout that each serves. Behind the inputs of `local` stand, in their order, what this
+    rank replaces of each.
+    """
+    return _Sharer(local, rank, hosts, digest, commons).run(groups)
 
 
 class _Sharer:
-    def __init__(self, local: Graph, rank: int, hosts: Hosts, digest: int) -> None:
-        self.local, self.rank, self.hosts, self.digest = local, rank, hosts, digest
+    def __init__(
+        self, local: Graph, rank: int, hosts: Hosts, digest: int, commons: Mapping[int, Common]
+    ) -> None:
+        self.local, self.rank, self.hosts, self.digest, self.commons = local, rank, hosts, digest, commons
         self.values, self.nodes = list(local.values), list[Node]()
         self.new: dict[int, int] = {}
         self.seen: set[int] = set()
+        self.parts = {(common.input, common.box): self._value(common.part) for common in commons.values()}
 
     def run(self, groups: Mapping[int, int]) -> Graph:
         def group(node: Node) -> int:
@@ -136,9 +201,23 @@ class _Sharer:
             if number >= 0:
                 self._meet(number, [self._renamed(node) for node in nodes])
                 continue
-            self.nodes.extend(map(self._renamed, nodes))
+            for node in nodes:
+                part = self._part(node)
+                if part is None:
+                    self.nodes.append(self._renamed(node))
+                else:
+                    self.new[node.outputs[0]] = part
         outputs = tuple(self.new.get(number, number) for number in self.local.outputs)
-        return self._kept(Graph(tuple(self.values), self.local.inputs, tuple(self.nodes), outputs))
+        inputs = (*self.local.inputs, *self.parts.values())
+        return self._kept(Graph(tuple(self.values), inputs, tuple(self.nodes), outputs))
+
+    def _part(self, node: Node) -> int | None:
+        """What this rank replaces of a common register, if `node` gives that."""
+        op = node.op
+        if not isinstance(op, Move) or op.plan.messages or not node.inputs or not node.outputs:
+            return None
+        needed = op.plan.for_rank(self.rank).needed
+        return None if needed is None else self.parts.get((node.inputs[0], needed))
 
     def _renamed(self, node: Node) -> Node:
         return replace(node, inputs=tuple(self.new.get(number, number) for number in node.inputs))
@@ -153,15 +232,30 @@ class _Sharer:
             found.setdefault(direct.ranks, []).append((node, direct))
         digest = digest_of(f"{self.digest} {number}")
         for ranks in sorted(found):
-            shown = [node for node, direct in found[ranks] if node.inputs and ranks.index(self.rank) in direct.shown]
-            keys = tuple(node.op.place for node in shown)  # type: ignore[attr-defined]  # moves, as asserted above
+            own = ranks.index(self.rank)
+            shown = [
+                node for node, direct in found[ranks]
+                if node.inputs and (own in direct.shown or self._common(node) is not None)
+            ]  # fmt: skip
+            keys = tuple(self._key(node) for node in shown)
             self.nodes.append(
                 Node(Post(ranks, digest, keys), tuple(node.inputs[0] for node in shown), (), nodes[0].where)
             )
         seen = {id(node): views for ranks in sorted(found) for node, views in self._wait(ranks, digest, found[ranks])}
         for ranks in sorted(found):
             for node, direct in found[ranks]:
-                self._put_together(node, direct, seen[id(node)])
+                if self._common(node) is None:
+                    self._put_together(node, direct, seen[id(node)])
+
+    def _common(self, node: Node) -> Common | None:
+        assert isinstance(node.op, Move)
+        return self.commons.get(node.op.place)
+
+    def _key(self, node: Node) -> int:
+        """The key of what is shown: the place of the change of layout, below zero that of a common register."""
+        assert isinstance(node.op, Move)
+        common = self._common(node)
+        return node.op.place if common is None else common.key
 
     def _wait(
         self, ranks: tuple[int, ...], digest: int, moves: Sequence[tuple[Node, Direct]]
@@ -173,7 +267,11 @@ class _Sharer:
         for node, direct in moves:
             assert isinstance(node.op, Move)
             here: dict[int, int] = {}
-            for task in direct.tasks:
+            common = self._common(node)
+            if common is not None:
+                views.append(View(common.ranks[0], common.key, common.type, (...,), common.type.shape))
+                outputs.append(node.outputs[0])
+            for task in direct.tasks if common is None else ():
                 for read in task.terms:
                     source = direct.sources[read.member]
                     if read.member < 0 or source is None:
@@ -185,7 +283,7 @@ class _Sharer:
                     views.append(view)
                     outputs.append(here[id(read)])
             found.append((node, here))
-        self.seen.update(outputs)
+        self.seen.update(n for _, here in found for n in here.values())
         self.nodes.append(Node(Wait(ranks, digest, tuple(views)), (), tuple(outputs), moves[0][0].where))
         return found
 

@@ -6,7 +6,7 @@ into a register, where it is read by what takes its elements in order: a reshape
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -63,10 +63,15 @@ def pack(graph: Graph) -> Graph:
                 node = replace(node, op=Packed(graph.values[node.outputs[0]].type.shape))
             case "fused":
                 node = replace(node, inputs=tuple(_packed(builder, node, n, scattered) for n in node.inputs))
-        if node.op.name in SCATTERED and node.op.view([builder.values[n].type for n in node.inputs]) is None:
+        if node.op.name in SCATTERED and not _is_range(builder, node, scattered):
             scattered.update(node.outputs)
         builder.nodes.append(node)
     return builder.graph(graph.outputs)
+
+
+def _is_range(builder: Builder, node: Node, scattered: Container[int]) -> bool:
+    """Whether the result of `node` is one range of its operand's memory."""
+    return node.inputs[0] not in scattered and node.op.view([builder.values[n].type for n in node.inputs]) is not None
 
 
 def _packed(builder: Builder, node: Node, number: int, scattered: set[int]) -> int:

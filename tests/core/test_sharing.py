@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,16 @@ from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.meeting_op import Wait
 from flowcore.races import Footprint, races
-from tests.sharing import compared, meetings, trained, transitions
+from tests.sharing import (
+    HOLDERS,
+    blocks,
+    compared,
+    meetings,
+    model_and_step,
+    trained,
+    trained_with_holder,
+    transitions,
+)
 
 GRIDS = {
     "four in a row": (4, [0, 1, 2, 3], 1),
@@ -48,37 +58,94 @@ def test_gradients_are_summed_where_they_lie(ranks: int, options: dict[str, Any]
 
 def footprints(**options: Any) -> dict[int, Footprint]:
     """What the ranks of a training step do to the memory they share."""
-    found = fc.launch.run(lambda: trained(1, **options)[1][0].sharing.footprint, ranks=3)
+    found = fc.launch.run(lambda: trained(1, **options)[1][0].sharing.shown.footprint, ranks=3)
+    assert races(dict(enumerate(found))) == []
     return dict(enumerate(found))
+
+
+def moved(footprint: Footprint, position: int, **wanted: Any) -> Footprint:
+    """The footprint with the accesses that have these attributes at another place of the program."""
+    return replace(footprint, accesses=tuple(
+        replace(access, position=position) if all(getattr(access, k) == v for k, v in wanted.items()) else access
+        for access in footprint.accesses
+    ))  # fmt: skip
 
 
 def test_the_proof_sees_a_meeting_that_is_missing() -> None:
     every = footprints(shard_states="data")
-    assert races(every) == []
-    alone = {rank: replace(one, meetings=()) for rank, one in every.items()}
-    assert any("before that has written it" in text for text in races(alone))
-    first = {**every, 0: alone[0]}
-    assert any("meet differently" in text for text in races(first))
+    for first in (0, 2):
+        less = {
+            rank: replace(one, meetings=(*one.meetings[:first], *one.meetings[first + 2 :]))
+            for rank, one in every.items()
+        }
+        found = races(less)
+        assert any("before that is written" in text for text in found)
+        assert any("when that may be overwritten" in text for text in found) == (first == 0)
+    alone = replace(every[0], meetings=())
+    assert any("meet differently" in text for text in races({**every, 0: alone}))
 
 
-def test_the_proof_sees_what_is_read_too_early_and_written_too_late() -> None:
-    every = footprints()
-    (_, wait) = every[0].meetings
-    early = replace(every[0], accesses=tuple(
-        access if access.key is None else replace(access, position=wait[0] - 2) for access in every[0].accesses
-    ))  # fmt: skip
-    assert any("before that has written it" in text for text in races({**every, 0: early}))
-    late = replace(every[0], accesses=tuple(
-        replace(access, position=wait[0] + 1) if access.key is None else access for access in every[0].accesses
-    ))  # fmt: skip
-    assert any("before that has written it" in text for text in races({**every, 0: late}))
+@pytest.mark.parametrize(
+    ("kind", "shift", "text"),
+    [("read", -2, "before that is written"), ("write", 10**6, "before that is written"), ("early", 10**6, "be over")],
+)
+def test_the_proof_sees_what_is_done_too_early_or_too_late(kind: str, shift: int, text: str) -> None:
+    every = footprints(shard_states="data")
+    wait = every[0].waits[(0, 1, 2)][0]
+    assert any(text in found for found in races({**every, 0: moved(every[0], wait + shift, kind=kind)}))
 
 
-def test_the_proof_sees_memory_that_is_used_again_too_soon() -> None:
-    every = footprints()
-    first = next(access for access in every[0].accesses if access.key is None)
-    again = replace(every[0], accesses=(*every[0].accesses, replace(first, position=10**6)))
-    assert any("at once" in text or "before that" in text for text in races({**every, 0: again}))
+def test_the_proof_sees_memory_that_is_written_twice() -> None:
+    every = footprints(shard_states="data")
+    first = next(access for access in every[0].accesses if access.kind == "write" and access.memory[1])
+    again = replace(every[1], accesses=(*every[1].accesses, replace(first, position=every[1].meetings[-2][0] - 1)))
+    assert any("at once" in text for text in races({**every, 1: again}))
+
+
+def test_a_host_keeps_one_copy_of_what_its_ranks_replace_part_by_part() -> None:
+    def run() -> list[Any]:
+        model, step = model_and_step()
+        compiled = fc.compile(step)
+        compiled()
+        before = [block.ctypes.data for block in blocks(model)]
+        for _ in range(3):
+            compiled()
+        assert [block.ctypes.data for block in blocks(model)] == before
+        assert not any(block.flags.writeable for block in blocks(model))
+        return blocks(model)
+
+    first, second = fc.launch.run(run, ranks=2)
+    assert all(np.shares_memory(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str) -> None:
+    alone = fc.launch.run(trained_with_holder, ranks=2, args=(holder, 9))
+    for found in fc.launch.run(trained_with_holder, ranks=2, args=(holder, 1)):
+        for one, other in zip(found, alone[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_programs_and_assignments_take_turns_with_the_same_parameters() -> None:
+    def run() -> list[list[float]]:
+        found = []
+        for is_compiled in (False, True):
+            model, step = model_and_step()
+            steps = [partial(fc.compile(step) if is_compiled else step, scale) for scale in (1.0, 0.5)]
+            losses = []
+            for number in range(8):
+                losses.append(steps[number // 2 % 2]().item())
+                if number == 4:
+                    weight = next(iter(model.parameters()))
+                    with fc.no_grad():
+                        weight.assign(weight * 0.5)
+                if number == 6:
+                    step()
+            found.append(losses)
+        return found
+
+    for eager, compiled in fc.launch.run(run, ranks=2):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5)
 
 
 def test_a_rank_that_fails_between_its_meetings_is_named_by_the_others() -> None:

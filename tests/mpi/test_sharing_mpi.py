@@ -8,7 +8,7 @@ import pytest
 import flowcore as fc
 from flowcore.comm.shared import SharedTransport
 from flowcore.world import current
-from tests.sharing import compared, trained, transitions, unshared
+from tests.sharing import HOLDERS, blocks, compared, model_and_step, trained, trained_with_holder, transitions, unshared
 
 pytestmark = pytest.mark.mpi
 
@@ -31,3 +31,41 @@ def test_a_model_trains_alike(is_sharded: bool) -> None:
     assert (program.sharing is not None) == isinstance(current().transport, SharedTransport)
     with unshared():
         np.testing.assert_array_equal(trained(**options)[0], losses)
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str) -> None:
+    alone = trained_with_holder(holder, -1)
+    for who in (0, fc.world_size() - 1):
+        for one, other in zip(trained_with_holder(holder, who), alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_what_another_placement_got_of_a_parameter_stays_as_it_was() -> None:
+    model, step = model_and_step()
+    compiled = fc.compile(step)
+    everyone, last = fc.Placement(fc.world_size()), fc.Placement([fc.world_size() - 1])
+    held = []
+    for _ in range(4):
+        compiled()
+        for parameter in model.parameters():
+            moved = [parameter.to_global(last, "B"), parameter.to_global(sbp="S0")]
+            moved.append(moved[0].to_global(everyone, "B"))
+            held += [(one, np.array(one.block)) for one in moved if one.block is not None]
+        for one, then in held:
+            np.testing.assert_array_equal(one.block, then)
+
+
+def test_a_host_keeps_one_copy_of_what_its_ranks_replace_part_by_part() -> None:
+    if not isinstance(current().transport, SharedTransport):
+        pytest.skip("these ranks see no memory of each other")
+    model, step = model_and_step()
+    compiled = fc.compile(step)
+    compiled()
+    places = [block.ctypes.data for block in blocks(model)]
+    for _ in range(3):
+        compiled()
+    assert [block.ctypes.data for block in blocks(model)] == places
+    address = current().transport._carrier.segment.address  # type: ignore[union-attr]  # it shares memory, as asserted
+    offsets = [place - address for place in places]
+    assert current().transport.gather_objects(tuple(range(fc.world_size())), offsets) == [offsets] * fc.world_size()

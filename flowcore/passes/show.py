@@ -1,0 +1,132 @@
+"""Which registers other ranks see, and where: one rank's graph with meetings → the same with places for them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from flowcore.graph import Graph, Node
+from flowcore.meeting_op import Collect, Post, View, Wait
+from flowcore.memory import ALIGNMENT
+from flowcore.op import Type
+from flowcore.passes.common import Common
+from flowcore.passes.donate import makes_memory, roots
+from flowcore.races import Access, Footprint, Group, Memory
+
+SAME_BYTES = ("reshape", "alias", "stop_gradient")
+"""Operators whose result has the bytes of their operand."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where what a rank shows lies: `places` in its window, of `size` bytes; `own`: the registers that are its parts
+    of common registers; and all that it does to memory that it shares.
+    """
+
+    places: Mapping[int, tuple[int, Type]]
+    size: int
+    own: Mapping[int, Common]
+    footprint: Footprint
+
+
+def show(
+    graph: Graph, left: Sequence[Node], rank: int, parts: Mapping[int, Common], taken: Container[int]
+) -> tuple[Graph, list[Node], Shown]:
+    """`graph` and those of its nodes that are `left` to run, with copies of what cannot be made where peers see it.
+
+    taken: the inputs whose memory takes a result; parts: those that are parts of common registers.
+    """
+    by_key = {common.key: (number, common) for number, common in parts.items()}
+    values, maker = list(graph.values), {number: node for node in left for number in node.outputs}
+    escaped = {root for number in graph.outputs for root in roots(graph)[number]}
+    copies: dict[int, list[Node]] = {}
+    keys: dict[int, int] = {}
+    places: dict[int, tuple[int, Type]] = {}
+    own: dict[int, Common] = {}
+    size = 0
+    for post in left:
+        if not isinstance(post.op, Post):
+            continue
+        for key, number in zip(post.op.keys, post.inputs, strict=True):
+            if key < 0 and by_key[key][0] in taken:
+                own[number] = by_key[key][1]
+                continue
+            type, made = values[number].type, None if key < 0 else _writable(number, maker)
+            if made is None or made in escaped:
+                made = len(values)
+                values.append(values[number])
+                copy = Node(Collect(type, (((...,), 1),)), (number,), (made,), post.where)
+                copies.setdefault(id(post), []).append(copy)
+            if key < 0:
+                own[made] = by_key[key][1]
+                continue
+            keys[key] = made
+            if made not in places:
+                places[made] = size, values[made].type
+                size += -(-type.nbytes // ALIGNMENT) * ALIGNMENT
+    every, those = (
+        [each for node in nodes for each in (*copies.get(id(node), ()), node)] for nodes in (graph.nodes, left)
+    )
+    graph = Graph(tuple(values), graph.inputs, tuple(every), graph.outputs)
+    told = {key: places[number][0] for key, number in keys.items()}
+    uses = _uses(graph, those, _regions(rank, places, own), parts)
+    return graph, those, Shown(places, size, own, Footprint(*uses, told))
+
+
+Region = tuple[Memory, int, int]
+
+
+def _regions(rank: int, places: Mapping[int, tuple[int, Type]], own: Mapping[int, Common]) -> dict[int, Region]:
+    """The shared bytes that every register is."""
+    shown = {number: ((rank, 0), place, place + type.nbytes) for number, (place, type) in places.items()}
+    return {**shown, **{number: _part(common) for number, common in own.items()}}
+
+
+def _part(common: Common) -> Region:
+    start = common.start * common.type.dtype.itemsize
+    return (common.ranks[0], 1 + common.index), start, start + common.part.nbytes
+
+
+def _uses(
+    graph: Graph, nodes: Sequence[Node], written: Mapping[int, Region], parts: Mapping[int, Common]
+) -> tuple[tuple[tuple[int, Group, int, bool], ...], tuple[Access, ...]]:
+    """The meetings and the accesses to shared memory of instructions `nodes`."""
+    held = roots(graph)
+    seen: dict[int, tuple[Region, str, int | None]] = {}
+    for number, common in parts.items():
+        memory, *_ = part = _part(common)
+        seen[number] = part, "early", None
+        seen[common.input] = (memory, 0, common.type.nbytes), "early", None
+
+    def _reads(numbers: Sequence[int], position: int) -> list[Access]:
+        read = {root for number in numbers for root in held[number]} & seen.keys()
+        return [Access(*region, position, kind, key) for region, kind, key in (seen[n] for n in sorted(read))]
+
+    meetings, accesses = [], list[Access]()
+    for position, node in enumerate(nodes):
+        if isinstance(node.op, Post | Wait):
+            meetings.append((position, node.op.ranks, node.op.digest, isinstance(node.op, Wait)))
+        if isinstance(node.op, Wait):
+            seen.update(zip(node.outputs, map(_seen, node.op.views), strict=True))
+        accesses += [Access(*written[number], position, "write") for number in node.outputs if number in written]
+        if not isinstance(node.op, Post):
+            accesses += _reads(node.inputs, position)
+    return tuple(meetings), (*accesses, *_reads(graph.outputs, len(nodes)))
+
+
+def _seen(view: View) -> tuple[Region, str, int | None]:
+    if view.key < 0:
+        return ((view.rank, -view.key), 0, view.source.nbytes), "read", None
+    return ((view.rank, 0), 0, view.source.nbytes), "read", view.key
+
+
+def _writable(number: int, maker: Mapping[int, Node]) -> int | None:
+    """The value with the bytes of value `number` that an operator writes where it is told to; None: there is none."""
+    while number in maker:
+        node = maker[number]
+        if makes_memory(node.op) and number in node.op.new_results(node.outputs):
+            return number
+        if node.op.name not in SAME_BYTES:
+            return None
+        (number,) = node.inputs
+    return None
