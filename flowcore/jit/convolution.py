@@ -1,7 +1,7 @@
 """Which compiled kernel convolves how: the method by shape, its source, its numbers and its scratch.
 
-Measured by `benchmarks/convolution.py`: Winograd's method wins wherever its tiles, of 4 × 4 pixels, compute less than
-three times the pixels there are.
+Measured by `benchmarks/convolution.py`: tiles, with few multiplications but work around them, win where they leave at
+most three quarters of the multiplications, those for pixels that are in no tile wasted.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from math import prod
 from flowcore.jit.launch import Kernel, Launch
 from flowcore.placement.layout import Shape
 
-BLOCK = 64
-"""Tiles in hand at once, of Winograd's method."""
+TAPS, TILE, BLOCK = 3, 4, 64
+"""Taps and pixels of y of a tile along a dimension, and the tiles in hand at once."""
+NUMBERS = {1: 6, 2: 9}
+"""Per stride the numbers of a tile along a dimension."""
+GAIN = 0.75
 PATCHES, ROWS = 2**19, (64, 512)
 """Elements of patches that are gathered at once, and the least and the most rows of them."""
 NAMES = {"float32": "f4", "float64": "f8"}
 METHODS = {"y": "forward", "x": "backward", "w": "correlate"}
-WINOGRAD = "from flowcore.jit.winograd import {} as loop\n"
+BY_TILES = "from flowcore.jit.winograd import by_form\nloop = by_form({!r}, {}, {}, {}, {})\n"
 GATHERED = """from flowcore.jit.patches import exact, {name}
 @exact
 def loop(rows, {numbers}, a, b, result, turned, patches):
@@ -43,35 +46,47 @@ class Form:
     before: tuple[int, ...]
 
     @property
-    def by_tiles(self) -> bool:
-        """Whether Winograd's method is the fastest, in float32."""
-        if self.g != 1 or self.w != (1, 3, 3) or (self.x[0], self.y[0], self.before[0]) != (1, 1, 0):
+    def prefers_tiles(self) -> bool:
+        """Whether tiles are the fastest, in float32."""
+        stride = self.strides[2]
+        is_square = self.w == (1, TAPS, TAPS) and self.strides == (1, stride, stride) and stride in NUMBERS
+        if (
+            not is_square
+            or self.g != 1
+            or {*self.dilations} != {1}
+            or (self.x[0], self.y[0], self.before[0]) != (1, 1, 0)
+        ):
             return False
-        tiles = -(-self.y[1] // 4) * -(-self.y[2] // 4)
-        return {*self.strides, *self.dilations} == {1} and 16 * tiles < 3 * prod(self.y)
+        tiles = -(-self.y[1] // TILE) * -(-self.y[2] // TILE)
+        return tiles * NUMBERS[stride] ** 2 < GAIN * prod(self.y) * TAPS * TAPS
 
 
 def launch(form: Form, result: str, dtype: str) -> Launch:
     """The call that gives "y" from x and w, "x" from y and w, or "w" from x and y, all in `dtype`."""
-    if dtype == "float32" and form.by_tiles:
-        return _by_tiles(form, result)
-    return _by_patches(form, result, NAMES[dtype])
+    if dtype == "float32" and form.prefers_tiles:
+        return by_tiles(form, result)
+    return by_patches(form, result, NAMES[dtype])
 
 
-def _by_tiles(form: Form, result: str) -> Launch:
-    (_, h, w), (_, p, q), (_, top, left) = form.x, form.y, form.before
-    c, o = form.c, form.o
-    shape: tuple[int, ...] = (form.n, h, w, c, p, q, o, top, left)
+def by_tiles(form: Form, result: str) -> Launch:
+    """The same in float32, in tiles."""
+    (_, h, w), (_, p, q), (_, top, left), stride = form.x, form.y, form.before, form.strides[2]
+    numbers = (form.n, h, w, form.c, p, q, form.o, top, left, BLOCK)
+    parity = (0, 0)
     if result == "x":
-        shape = (form.n, p, q, o, h, w, c, 2 - top, 2 - left)
-    numbers = (*shape, BLOCK) if result == "w" else (*shape, result == "x", BLOCK)
-    reads, makes = (o, c) if result == "x" else (c, o)
-    scratch = (36 * c * o, 36 * (BLOCK * reads + 16), 36 * (BLOCK * makes + 16), 36 * max(c, o))
-    source = WINOGRAD.format("correlate" if result == "w" else "convolve")
-    return Launch(Kernel(source, len(numbers), ("f4",) * 7), tuple(map(int, numbers)), (-1,), scratch)
+        # the first rows and columns of y that the first of x depend on
+        above, beside = ((TAPS - 1 - before) // stride for before in (top, left))
+        numbers = (form.n, p, q, form.o, h, w, form.c, above, beside, BLOCK)
+        parity = (top % stride, left % stride)
+    count, (reads, makes) = NUMBERS[stride] ** 2, (numbers[3], numbers[6])
+    tiles = (count * (BLOCK * channels + 16) for channels in (reads, makes))
+    scratch = (count * reads * makes, *tiles, count * max(reads, makes))
+    source = BY_TILES.format(result, TAPS, stride, *parity)
+    return Launch(Kernel(source, len(numbers), ("f4",) * 7), numbers, (-1,), scratch)
 
 
-def _by_patches(form: Form, result: str, kind: str) -> Launch:
+def by_patches(form: Form, result: str, kind: str) -> Launch:
+    """The same from gathered patches, of any form."""
     axes = zip(form.x, form.y, form.w, form.strides, form.dilations, form.before, strict=True)
     groups: Sequence[tuple[int, ...]] = ((form.n, form.g, form.c, form.o), *axes)
     width = prod(form.w) * form.c

@@ -1,13 +1,14 @@
-"""Small squares of a flat array, many channels at once, multiplied by a constant matrix from both sides; needs numba.
+"""Rectangles of a flat array, many channels at once, multiplied by constant matrices from both sides; needs numba.
 
-A square is n × n rows of channels, anywhere in its array: what is computed is M X Mᵀ, channel by channel. The matrices
-are those of the convolution of Winograd (Lavin and Gray, arXiv:1509.09308), from the interpolation points of Toom and
-Cook. Machine code is written out vector by vector: no loop over a square is left.
+A rectangle is n × m rows of channels, anywhere in its array: what is computed is L X Rᵀ, channel by channel. Machine
+code is written out vector by vector: no loop over a rectangle is left. The matrices are those of fast correlation
+(Winograd; Lavin and Gray, arXiv:1509.09308), from the interpolation points of Toom and Cook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -21,24 +22,79 @@ from flowcore.jit.lanes import exact
 types: Any = numba_types  # some are made when it is imported
 LANES = 16
 """Channels of a vector: 64 bytes of float32."""
-POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
-"""Among small fractions those with the least error: a quarter of that of the usual 0, ±1, ±2."""
-TILE, TAPS = 4, 3
-SPAN = TILE + TAPS - 1
+TILE = 4
+POINTS = {5: (0.0, 0.625, -0.625, 1.5, -1.5), 4: (0.0, 0.75, -0.75, 1.5)}
+"""By how many there are, besides infinity: among small fractions those with little error, a quarter of that of the
+usual 0, ±1, ±2."""
 
 
-def matrices() -> tuple[Any, Any, Any]:
-    """(A, G, B) with y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A for the correlation y (4 × 4) of d (6 × 6) with g (3 × 3)."""
-    points = np.array(POINTS)
-    a, g, b = np.zeros((SPAN, TILE)), np.zeros((SPAN, TAPS)), np.zeros((SPAN, SPAN))
+@dataclass(frozen=True)
+class Fast:
+    """y = a [(g w) ∘ (b d)]: a tile y of a correlation of d with the taps w, along one dimension.
+
+    The tiles of y begin at multiples of its length, those of d `step` apart, the first of them at `first`.
+    """
+
+    a: Any
+    g: Any
+    b: Any
+    step: int
+    first: int
+
+    @property
+    def count(self) -> int:
+        """Products of a tile."""
+        return len(self.g)
+
+
+def toom_cook(taps: int) -> tuple[Any, Any, Any]:
+    """(a, g, b) for `TILE` elements of the correlation with stride 1; both are as they are with one tap."""
+    if taps == 1:
+        return np.eye(TILE), np.ones((TILE, 1)), np.eye(TILE)
+    span = TILE + taps - 1
+    points = np.array(POINTS[span - 1])
+    a, g, b = np.zeros((TILE, span)), np.zeros((span, taps)), np.zeros((span, span))
     for row, point in enumerate(points):
         others = np.delete(points, row)
-        a[row] = point ** np.arange(TILE)
-        g[row] = point ** np.arange(TAPS) / np.prod(point - others)
-        b[:-1, row] = np.poly(others)[::-1]
+        a[:, row] = point ** np.arange(TILE)
+        g[row] = point ** np.arange(taps) / np.prod(point - others)
+        b[row, :-1] = np.poly(others)[::-1]
     a[-1, -1] = g[-1, -1] = 1
-    b[:, -1] = np.poly(points)[::-1]
+    b[-1] = np.poly(points)[::-1]
     return a, g, b
+
+
+def forward(taps: int, stride: int) -> Fast:
+    """y[p] = Σ_k d[p·stride + k] w[k]: per remainder of k by the stride a correlation with stride 1; `TILE` of y."""
+    parts = [toom_cook(len(range(phase, taps, stride))) for phase in range(min(stride, taps))]
+    count = sum(len(g) for _, g, _ in parts)
+    a, g, b = np.zeros((TILE, count)), np.zeros((count, taps)), np.zeros((count, (TILE - 1) * stride + taps))
+    row = 0
+    for phase, (part_a, part_g, part_b) in enumerate(parts):
+        rows = slice(row, row + len(part_g))
+        a[:, rows], g[rows, phase::stride] = part_a, part_g
+        b[rows, phase : phase + stride * len(part_g) : stride] = part_b
+        row += len(part_g)
+    return Fast(a, g, b, TILE * stride, 0)
+
+
+def backward(taps: int, stride: int, before: int) -> Fast:
+    """x[i] = Σ y[p] w[k] over p·stride + k − before = i, for taps ≥ stride; `TILE`·stride of x, `before` < stride."""
+    starts = [before + (phase - before) % stride for phase in range(stride)]
+    firsts = [(start - phase) // stride for phase, start in enumerate(starts)]
+    counts = [len(range(phase, taps, stride)) for phase in range(stride)]
+    low = min(first - count + 1 for first, count in zip(firsts, counts, strict=True))
+    parts = [toom_cook(count) for count in counts]
+    total = sum(len(g) for _, g, _ in parts)
+    a, g = np.zeros((TILE * stride, total)), np.zeros((total, taps))
+    b = np.zeros((total, max(firsts) + TILE - low))
+    row = 0
+    for phase, (part_a, part_g, part_b) in enumerate(parts):
+        rows, at = slice(row, row + len(part_g)), firsts[phase] - counts[phase] + 1 - low
+        a[starts[phase] - before :: stride, rows], g[rows, phase::stride] = part_a, part_g[:, ::-1]
+        b[rows, at : at + len(part_g)] = part_b
+        row += len(part_g)
+    return Fast(a, g, b, TILE, low)
 
 
 Vector = Any
@@ -87,15 +143,15 @@ def _sum(builder: Any, factors: Any, given: Sequence[Vector]) -> Vector:
     return reduce(more, others, start)
 
 
-def squares(matrix: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[..., None]:
-    """A compiled function (channels, x, at, row, column, step, y, to, to_row, to_column, to_step) that gives M X Mᵀ.
+def rectangles(left: Any, right: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[..., None]:
+    """A compiled function (channels, x, at, row, column, step, y, to, to_row, to_column, to_step): L X Rᵀ.
 
     For channel c: X[i, j] is x[at + i·row + j·column + c·step], the result y[to + …] likewise. is_near: whether the
     steps of x and of y are 1, whatever is said.
     """
 
     def transform(lanes: int) -> Any:
-        def square(context, x, at, row, column, step, y, to, to_row, to_column, to_step):
+        def rectangle(context, x, at, row, column, step, y, to, to_row, to_column, to_step):
             whole = (types.int64,) * 4
 
             def generate(context, builder, signature, given):
@@ -133,16 +189,17 @@ def squares(matrix: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[
                             builder.extract_element(value, ir.IntType(32)(number)), lane(pointer, given[9], number)
                         )
 
-                rows, columns = matrix.shape
-                across = [product(builder, matrix, [load(i, j) for i in range(columns)]) for j in range(columns)]
-                for i in range(rows):
-                    for j, value in enumerate(product(builder, matrix, [column[i] for column in across])):
+                across = [
+                    product(builder, left, [load(i, j) for i in range(left.shape[1])]) for j in range(right.shape[1])
+                ]
+                for i in range(len(left)):
+                    for j, value in enumerate(product(builder, right, [column[i] for column in across])):
                         store(value, i, j)
                 return context.get_dummy_value()
 
             return types.void(x, *whole, y, *whole), generate
 
-        return intrinsic(square)
+        return intrinsic(rectangle)
 
     wide, narrow = transform(LANES), transform(1)
 
@@ -157,11 +214,3 @@ def squares(matrix: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[
             c += 1
 
     return over  # type: ignore[no-any-return]  # numba's
-
-
-A, G, B = matrices()
-by_input = squares(B.T)
-by_output = squares(A.T)
-by_slope = squares(A)
-by_weight = squares(G, (False, True))
-by_product = squares(G.T, (True, False))
