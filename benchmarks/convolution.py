@@ -1,7 +1,9 @@
 """Convolutions by every method, one thread, float32: where `flowcore/jit/convolution.py` has its rule from.
 
     OMP_NUM_THREADS=1 python benchmarks/convolution.py
-    OMP_NUM_THREADS=1 python benchmarks/convolution.py --shapes 64x64x56x1 16x64x7x2       images x channels x pixels x stride
+    OMP_NUM_THREADS=1 python benchmarks/convolution.py --shapes 64x64x56x1 16x64x7x2
+
+A shape is images x channels x pixels x stride.
 
 Per shape (3 × 3 taps, as many channels out as in, or twice as many with stride 2) and per gradient: milliseconds of
 processor time, the least of several calls, in tiles and by patches; and with numpy, from channels first.
