@@ -12,6 +12,7 @@ from flowcore import random as random
 from flowcore import testing as testing
 from flowcore.calls import *
 from flowcore.compile import compile as compile
+from flowcore.compression import Compression as Compression
 from flowcore.cond import *
 from flowcore.derivatives import *
 from flowcore.dispatch import asarray as asarray

@@ -63,7 +63,7 @@ class _Boxer:
         key = (number, placement, sbp)
         if key not in self.moved:
             asked = isinstance(reader.op, Relayout)
-            reason = "asked for by to_global" if asked else f"{reader.op.name} reads it so"
+            reason = reader.reason or ("asked for by to_global" if asked else f"{reader.op.name} reads it so")
             self.moved[key] = self._move(number, Value(value.type, placement, sbp), reader.where, reason)
         return self.moved[key]
 

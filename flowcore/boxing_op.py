@@ -1,7 +1,8 @@
-"""The two operators that change a layout: what a user or the compiler asks for, and what the plan makes of it.
+"""The operators that change a layout: what a user or the compiler asks for, and what the plan makes of it.
 
 `to_global` is logical: the identity on values, with the placement and perhaps the SBP its result must have. `box` is
-physical: it moves one value from one layout to another, and carries both.
+physical: it moves one value from one layout to another, and carries both. `terms` moves nothing: it sees what ranks
+hold of a partial value as a value that is split.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
+
 from flowcore.comm.boxing import BoxingPlan, plan_boxing
 from flowcore.errors import GraphError
 from flowcore.op import Array, Op, Type, operator
+from flowcore.op import Block as BlockOf
 from flowcore.placement.layout import Layout, parse_layout, sbp_text
 from flowcore.placement.mesh import Placement, parse_placement
-from flowcore.placement.sbp import NdSbp, Split, parse_nd_sbp
+from flowcore.placement.sbp import B, NdSbp, P, Split, parse_nd_sbp
+from flowcore.placement.signature import Signature
 
 parse_placement_once = lru_cache(maxsize=4096)(parse_placement)
 parse_layout_once = lru_cache(maxsize=65536)(parse_layout)
@@ -81,3 +86,43 @@ class Boxing(Op):
 
     def kernel(self, *arrays: Array) -> Array:
         raise GraphError("box is run by the transport, not by a kernel")
+
+
+@operator
+class Terms(Op):
+    """y, of one more leading dimension, of length `parts`, whose sum along that is x.
+
+    Of a value partial over as many ranks, y[r] is what rank r holds, and stays there; of one that every rank holds
+    whole, y[0] is the value. So y, unlike every other result, depends on the layout, though what it sums to does not.
+    `rows`: how many of y are made here (-1: all).
+    """
+
+    name: ClassVar[str] = "terms"
+    precision: ClassVar[str] = "same"
+    parts: int
+    rows: int = -1
+
+    def infer(self, x: Type, **_: Any) -> tuple[Type, ...]:
+        return (replace(x, shape=(self.parts if self.rows < 0 else self.rows, *x.shape)),)
+
+    def flops(self, *types: Type) -> int:
+        return 0
+
+    def rules(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+        kept = [Signature((Split(axis),), (Split(axis + 1),)) for axis in range(types[0].ndim)]
+        held = [Signature((P,), (Split(0),))] if parts == self.parts else []
+        return (Signature((B,), (B,)), *kept, *held)
+
+    def localize(self, inputs: Sequence[BlockOf], outputs: Sequence[BlockOf]) -> Op:
+        start, stop = outputs[0].box[0]
+        return replace(self, rows=stop - start)
+
+    def kernel(self, x: Array, **_: Any) -> Array:
+        if self.rows == 1:
+            return x[None]
+        more = (self.parts if self.rows < 0 else self.rows) - 1
+        return np.concatenate([x[None], np.zeros((more, *x.shape), x.dtype)])
+
+
+LAYOUT_OPERATORS = (Boxing, Relayout, Terms)
+"""Whose results depend on layouts, so that no signature says what they do."""

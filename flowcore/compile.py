@@ -16,11 +16,11 @@ import numpy as np
 
 from flowcore.calls import Call
 from flowcore.comm.transport import Opens
+from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
-from flowcore.grad import no_grad
 from flowcore.graph import Graph
-from flowcore.mixed import LossScale, Precision, as_precision
+from flowcore.mixed import Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import held_by_others
 from flowcore.passes.donate import Update
@@ -31,12 +31,15 @@ from flowcore.runtime import lower
 from flowcore.staging import as_read
 from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write
+from flowcore.treatment import Treatment
 from flowcore.tree import Rebuild, flatten, opened, replaced
 from flowcore.world import World, current
 
 P = ParamSpec("P")
 R = TypeVar("R")
 PLANS = ("greedy", "strict")
+ASKED = "asked for", "compress="
+"""How the reasons begin of transfers that the user asked for."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,12 @@ class CompiledFunction(Generic[P, R]):
         function: Callable[P, R],
         plan: str,
         precision: Precision | None = None,
+        compression: Compression | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.function = function
         self.mode = plan
-        self.precision = precision
+        self.precision, self.compression = precision, compression
         self.memory_limit = memory_limit
         self.__name__ = "function"
         update_wrapper(self, function, updated=())  # the attributes of a function that is an object are its own
@@ -134,15 +138,16 @@ class CompiledFunction(Generic[P, R]):
     @property
     def loss_scale(self) -> float:
         """What `backward` in the function multiplies the loss by at the next step; 1 where it is not scaled."""
-        scaling = self._scaling(current())
-        return 1.0 if scaling is None else float(scaling.scale.item())
+        treatment = self._treatment(current())
+        return 1.0 if treatment is None or treatment.scaling is None else float(treatment.scaling.scale.item())
 
-    def _scaling(self, world: World) -> LossScale | None:
-        if self.precision is None or not self.precision.is_scaled:
+    def _treatment(self, world: World) -> Treatment | None:
+        """What becomes of the gradients in this world; its state outlives a trace."""
+        if self.precision is None and self.compression is None:
             return None
-        if (LossScale, self) not in world.programs:
-            world.programs[LossScale, self] = LossScale(self.precision)
-        found: LossScale = world.programs[LossScale, self]
+        if (Treatment, self) not in world.programs:
+            world.programs[Treatment, self] = Treatment(self.precision, self.compression)
+        found: Treatment = world.programs[Treatment, self]
         return found
 
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
@@ -174,7 +179,7 @@ class CompiledFunction(Generic[P, R]):
 
     def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
-        trace.scaling = self._scaling(world)
+        trace.treatment = self._treatment(world)
         symbols = [trace.input(tensor.value) for tensor in tensors]
         for symbol, tensor in zip(symbols, tensors, strict=True):
             symbol.requires_grad = tensor.requires_grad
@@ -183,9 +188,8 @@ class CompiledFunction(Generic[P, R]):
         try:
             result = self.function(*arguments, **options)
             outputs, build = flatten(result)
-            if trace.scaling is not None:
-                with no_grad():
-                    trace.scaling.close()
+            if trace.treatment is not None:
+                trace.treatment.close()
             logical, lifted, writes = trace.finish(outputs)
         finally:
             world.trace = None
@@ -205,7 +209,7 @@ class CompiledFunction(Generic[P, R]):
             # before anything moves, all ranks prove that they compiled the same graph
             world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))
         if self.mode == "strict":
-            implicit = [transfer for transfer in plan.transfers if "to_global" not in transfer.reason]
+            implicit = [transfer for transfer in plan.transfers if not transfer.reason.startswith(ASKED)]
             if implicit:
                 raise PlanError(f"plan='strict' allows no implicit transfer, but needs: {implicit[0]}; add a to_global")
         if self.memory_limit is not None:
@@ -265,6 +269,7 @@ def compile(
     *,
     plan: str = ...,
     precision: str | Precision | None = ...,
+    compress: str | Compression | None = ...,
     memory_limit: int | None = ...,
 ) -> CompiledFunction[P, R]: ...
 @overload
@@ -273,6 +278,7 @@ def compile(
     *,
     plan: str = ...,
     precision: str | Precision | None = ...,
+    compress: str | Compression | None = ...,
     memory_limit: int | None = ...,
 ) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def compile(
@@ -280,12 +286,14 @@ def compile(
     *,
     plan: str = "greedy",
     precision: str | Precision | None = None,
+    compress: str | Compression | None = None,
     memory_limit: int | None = None,
 ) -> Any:
     """`function` as one planned graph per kind of arguments; also a decorator, with or without options.
 
     plan: "greedy", or "strict" (PlanError where a transfer is needed that no `to_global` asks for).
     precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
+    compress: "bf16" or "1bit" (see `fc.Compression`): how the gradients of `backward` cross ranks.
     memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
@@ -295,5 +303,5 @@ def compile(
     if memory_limit is not None and (isinstance(memory_limit, bool) or not isinstance(memory_limit, int)):
         raise PlanError(f"memory_limit={memory_limit!r}: give the bytes that a rank may hold, as in 2 * 1024**3")
     if function is None:
-        return lambda f: CompiledFunction(f, plan, as_precision(precision), memory_limit)
-    return CompiledFunction(function, plan, as_precision(precision), memory_limit)
+        return lambda f: CompiledFunction(f, plan, as_precision(precision), as_compression(compress), memory_limit)
+    return CompiledFunction(function, plan, as_precision(precision), as_compression(compress), memory_limit)

@@ -145,14 +145,14 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
         raise GradError(f"backward() of {loss.dtype}: pass the gradient, or take real, imag or abs first")
     with grad_enabled(False):
         trace = current().trace
-        scaling = None if trace is None else trace.scaling
+        treatment = None if trace is None else trace.treatment
         seed = ones_like(loss) if gradient is None else gradient
-        leaves = pull_back([loss], [seed if scaling is None else scaling.seed(seed)])
+        leaves = pull_back([loss], [seed if treatment is None else treatment.seed(seed)])
         for leaf, found in leaves.values():
             if leaf.record is not None:
                 continue
-            if scaling is not None:
-                found = scaling.unscaled(found)
+            if treatment is not None:
+                found = treatment.gradient(leaf, found)
             total = found if leaf.grad is None else operands_add(leaf.grad, found)
             # eagerly a gradient is stored as its leaf lies; while tracing the planner still decides
             kept = total if trace is not None else to_global(total, leaf.placement, leaf.sbp).detach()

@@ -76,11 +76,14 @@ class LossScale:
         return cotangent * to_global(self.scale, cotangent.placement, "B").astype(cotangent.dtype)
 
     def unscaled(self, gradient: Tensor) -> Tensor:
-        """`gradient` divided by the scale; whether it is finite is noted."""
+        """`gradient` divided by the scale."""
+        return gradient * (1.0 / to_global(self.scale, gradient.placement, "B")).astype(gradient.dtype)
+
+    def note(self, gradient: Tensor) -> None:
+        """Note whether a gradient is finite."""
         # the sum of zeros where all are finite, else nan; |x| is no sum of terms, so it is that of the whole gradient
         mark = (FUNCTIONS["abs"](gradient).astype(float32) * 0.0).sum()
         self.marks.setdefault(gradient.placement, []).append(mark)
-        return gradient * (1.0 / to_global(self.scale, gradient.placement, "B")).astype(gradient.dtype)
 
     def close(self) -> None:
         """At the end of a trace: undo what it assigned where a gradient is not finite, and set the next scale."""

@@ -21,7 +21,7 @@ from flowcore.tensor import Tensor
 from flowcore.world import current, where
 
 if TYPE_CHECKING:
-    from flowcore.mixed import LossScale
+    from flowcore.treatment import Treatment
 
 Guard = Callable[[], bool]
 
@@ -71,7 +71,7 @@ class Trace:
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.guards: list[Guard] = [] if parent is None else parent.guards
         self.without_grad: list[Tensor] = []
-        self.scaling: LossScale | None = None
+        self.treatment: Treatment | None = None
 
     def input(self, value: Value) -> Tensor:
         """A new symbolic argument."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.derivative_check import DOUBLE, Case, difference, has_gradient, inner
 from flowcore.op import OPS, Op, Sample
 from flowcore.simulate import random_of, samples
@@ -18,7 +18,7 @@ from flowcore.simulate import random_of, samples
 def in_complex(registry: dict[str, type[Op]]) -> Iterator[Sample]:
     """The first real sample of every operator that takes complex numbers too and has no sample of these, made so."""
     for cls in registry.values():
-        every = list(samples({cls.name: cls}, (Boxing, Relayout)))
+        every = list(samples({cls.name: cls}, LAYOUT_OPERATORS))
         if any(type.dtype.kind == "c" for sample in every for type in sample.types):
             continue
         for sample in every:
@@ -32,7 +32,7 @@ def in_complex(registry: dict[str, type[Op]]) -> Iterator[Sample]:
                 break
 
 
-EVERY = (*samples(OPS, (Boxing, Relayout)), *in_complex(OPS))
+EVERY = (*samples(OPS, LAYOUT_OPERATORS), *in_complex(OPS))
 SAMPLES = [sample for sample in EVERY if has_gradient(sample)]
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
 

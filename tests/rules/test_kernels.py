@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowcore  # noqa: F401  # fills the registry
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import OPS, Sample, Type, as_tuple, nd_signatures
 from flowcore.op_text import parse_op
@@ -26,7 +26,7 @@ from flowcore.ops.slices import Slice
 from flowcore.placement.signature import parse_equation
 from flowcore.simulate import inputs_of, random_of, samples
 
-SAMPLES = list(samples(OPS, (Boxing, Relayout)))
+SAMPLES = list(samples(OPS, LAYOUT_OPERATORS))
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
 FLOAT64, INT64 = np.dtype("float64"), np.dtype("int64")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.dispatch import apply, default_layout
 from flowcore.dtypes import NARROW, is_real
 from flowcore.errors import DTypeError
@@ -24,7 +24,7 @@ def has_floats(sample: Sample) -> bool:
     return any(is_real(type.dtype) for type in sample.types) or getattr(sample.op, "dtype", "") in FLOATS
 
 
-SAMPLES = [sample for sample in samples(OPS, (Boxing, Relayout)) if has_floats(sample)]
+SAMPLES = [sample for sample in samples(OPS, LAYOUT_OPERATORS) if has_floats(sample)]
 SHOWN = [f"{sample.op.name}-{number}" for number, sample in enumerate(SAMPLES)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import flowcore  # noqa: F401  # fills the registry
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.dispatch import single
 from flowcore.graph import Graph, Value
 from flowcore.op import OPS
@@ -15,7 +15,7 @@ from flowcore.placement.sbp import B, Split
 from flowcore.plan import plan, replicated, stays_replicated
 
 PAIR, GRID = Placement([0, 1]), Placement([[0, 1], [2, 3]])
-NAMES = sorted(name for name, cls in OPS.items() if not issubclass(cls, (Boxing, Relayout)) and not cls.bodies)
+NAMES = sorted(name for name, cls in OPS.items() if not issubclass(cls, LAYOUT_OPERATORS) and not cls.bodies)
 
 
 def graphs(name: str, place: Placement) -> list[Graph]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowcore  # noqa: F401  # fills the registry
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.op import OPS, Array, Block, Op, Sample, Type, as_tuple, nd_signatures
 from flowcore.ops.arithmetic import Add
 from flowcore.ops.gather import Take
@@ -18,8 +18,6 @@ from flowcore.placement.sbp import B, Partial, Split
 from flowcore.placement.signature import Signature
 from flowcore.simulate import Run, inputs_of, judge, lay, random_of
 
-LAYOUT_OPERATORS = (Boxing, Relayout)
-"""They change layouts, which is what a signature forbids; the tests of boxing are theirs."""
 NAMES = sorted(name for name, cls in OPS.items() if not issubclass(cls, LAYOUT_OPERATORS) and not cls.bodies)
 """All others but those that hold graphs, whose signatures are those of the graphs."""
 MOST_CHOICES = 40

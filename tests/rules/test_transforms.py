@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.derivative_check import (
     Case,
     batching_problems,
@@ -21,7 +21,7 @@ from flowcore.simulate import random_of, samples
 
 RANKS = 3
 BY_NAME: dict[str, list[Sample]] = {}
-for one in samples(OPS, (Boxing, Relayout)):
+for one in samples(OPS, LAYOUT_OPERATORS):
     BY_NAME.setdefault(one.op.name, []).append(one)
 DIFFERENTIABLE = {name: found for name, every in BY_NAME.items() if (found := [s for s in every if has_gradient(s)])}
 FEW = 3

@@ -1,0 +1,120 @@
+"""Compressed gradients: exact bytes, the plan's reasons, convergence, and nothing compressed without leave."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flowcore as fc
+from flowcore.boxing_op import Terms
+from flowcore.dispatch import apply
+from flowcore.errors import FlowcoreError
+
+STEPS, INPUTS, HIDDEN, CLASSES = 40, 20, 64, 5
+FOUND = tuple[list[float], fc.Plan]
+
+
+def trained(
+    compress: Any, data: int, model: int = 1, zero: int = 0, precision: str | None = None, steps: int = STEPS
+) -> FOUND:
+    """(losses, plan) of a small classifier."""
+    mesh = fc.Placement.grid(data=data, model=model)
+    fc.manual_seed(0)
+    up, down = fc.nn.Linear(INPUTS, HIDDEN, bias=False), fc.nn.Linear(HIDDEN, CLASSES, bias=False)
+    own = {"data": fc.S(0)} if zero == 3 else {}
+    up.place(mesh, {"weight": {**own, "model": fc.S(0)}})
+    down.place(mesh, {"weight": {**own, "model": fc.S(1)}})
+    opt = fc.optim.AdamW([*up.parameters(), *down.parameters()], lr=1e-2)
+
+    @fc.compile(compress=compress, precision=precision)
+    def step(x: Any, y: Any) -> Any:
+        loss = fc.nn.cross_entropy(down(fc.nn.relu(up(x))), y)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+        return loss
+
+    draw = np.random.default_rng(0)
+    images = draw.normal(size=(120, INPUTS)).astype("float32")
+    labels = (images @ draw.normal(size=(INPUTS, CLASSES))).argmax(axis=1)
+    x, y = (fc.asarray(part, placement=mesh, sbp={"data": fc.S(0)}) for part in (images, labels))
+    return [step(x, y).item() for _ in range(steps)], step.plan(x, y)
+
+
+def gradients_moved(plan: fc.Plan, reason: str) -> int:
+    """Bytes of the transfers with this reason."""
+    return sum(transfer.bytes for transfer in plan.transfers if transfer.reason.startswith(reason))
+
+
+@pytest.mark.parametrize("compress", ["bf16", "1bit"])
+@pytest.mark.parametrize(
+    "options",
+    [{"data": 2}, {"data": 3}, {"data": 2, "zero": 3}, {"data": 2, "model": 2}, {"data": 2, "precision": "fp16"}],
+    ids=str,
+)  # fmt: skip
+def test_compressed_gradients_train_as_whole_ones_do(compress: str, options: dict[str, Any]) -> None:
+    ranks = options["data"] * options.get("model", 1)
+    found = fc.launch.run(partial(trained, compress, **options), ranks=ranks)
+    whole, _ = trained(None, 1)
+    for losses, _ in found:
+        assert losses == found[0][0]
+        np.testing.assert_allclose(losses[0], whole[0], rtol=1e-3)
+        assert losses[-1] < 0.1 * losses[0] and losses[-1] < 4 * whole[-1]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_signs_and_means_are_all_that_crosses_ranks(ranks: int) -> None:
+    plan = fc.launch.run(partial(trained, "1bit", ranks, steps=1), ranks=ranks)[0][1]
+    rows = {HIDDEN: INPUTS, CLASSES: HIDDEN}
+    packed = sum(height * -(-width // 8) for height, width in rows.items())
+    means = sum(height * 2 * 4 for height in rows)
+    assert gradients_moved(plan, "compress='1bit'") == ranks * (ranks - 1) * (packed + means)
+    assert {transfer.kind for transfer in plan.transfers if transfer.reason.startswith("compress")} == {"all_gather"}
+    assert plan.bytes_moved < gradients_moved(plan, "compress='1bit'") + 100  # the loss
+
+
+def test_bfloat16_halves_what_gradients_move() -> None:
+    whole, half = (fc.launch.run(partial(trained, c, 2, steps=1), ranks=2)[0][1] for c in (None, "bf16"))
+    full = 2 * 4 * HIDDEN * (INPUTS + CLASSES)
+    assert gradients_moved(half, "compress='bf16'") == full // 2
+    assert whole.bytes_moved - half.bytes_moved == full // 2
+    assert gradients_moved(whole, "compress") == 0 and {str(t.dtype) for t in whole.transfers} == {"float32"}
+
+
+def test_what_a_rank_could_not_send_is_sent_later() -> None:
+    def total() -> tuple[Any, Any]:
+        mesh = fc.Placement(2)
+        weight = fc.asarray(np.zeros((3, 10), "float32"), placement=mesh, sbp="B").requires_grad_()
+        terms = np.random.default_rng(0).normal(size=(2, 3, 10)).astype("float32")
+        x = fc.asarray(terms, placement=mesh, sbp=fc.S(0))
+
+        @fc.compile(compress="1bit")
+        def step(x: Any) -> Any:
+            weight.grad = None
+            (weight * x).sum().backward()
+            return weight.grad
+
+        sent = [step(x).numpy() for _ in range(200)]
+        return np.mean(sent, axis=0), terms.sum(axis=0)
+
+    for mean, exact in fc.launch.run(total, ranks=2):
+        np.testing.assert_allclose(mean, exact, atol=0.05)
+
+
+def test_the_terms_of_a_value_sum_to_it_on_every_layout() -> None:
+    def summed() -> list[Any]:
+        mesh, value = fc.Placement(3), np.arange(12.0).reshape(3, 4)
+        layouts = (fc.B, fc.S(0), fc.S(1), fc.P)
+        return [apply(Terms(3), fc.asarray(value, placement=mesh, sbp=sbp)).sum(axis=0).numpy() for sbp in layouts]
+
+    for found in fc.launch.run(summed, ranks=3):
+        for value in found:
+            np.testing.assert_allclose(value, np.arange(12.0).reshape(3, 4))
+
+
+def test_a_compression_that_is_none_is_an_error() -> None:
+    with pytest.raises(FlowcoreError, match="use one of 'bf16', '1bit'"):
+        fc.compile(lambda x: x, compress="2bit")
