@@ -89,8 +89,8 @@ class Compressor:
             self._explained(to_global(sent, placement, wanted))
             for sent in (apply(Pack(), is_up), concat([low, high], axis=-1))
         )
-        signs = apply(Unpack(terms.shape[-1]), bits)
-        total = where(signs, means[..., 1:], means[..., :1]).sum(axis=0)
+        known = where(apply(Unpack(terms.shape[-1]), bits), means[..., 1:], means[..., :1])
+        total = self._explained(to_global(known, placement, wanted)).sum(axis=0)
         back: Tensor = FUNCTIONS["permute_dims"](total, [order.index(dimension) for dimension in range(leaf.ndim)])
         return back.astype(gradient.dtype)
 

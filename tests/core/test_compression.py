@@ -72,8 +72,8 @@ def test_signs_and_means_are_all_that_crosses_ranks(ranks: int) -> None:
     packed = sum(height * -(-width // 8) for height, width in rows.items())
     means = sum(height * 2 * 4 for height in rows)
     assert gradients_moved(plan, "compress='1bit'") == ranks * (ranks - 1) * (packed + means)
-    assert {transfer.kind for transfer in plan.transfers if transfer.reason.startswith("compress")} == {"all_gather"}
-    assert plan.bytes_moved < gradients_moved(plan, "compress='1bit'") + 100  # the loss
+    assert plan.bytes_moved <= gradients_moved(plan, "compress='1bit'") + 8 * ranks  # the loss
+    assert "all_gather: %" in plan.explain() and "uint8[" in plan.explain()
 
 
 def test_bfloat16_halves_what_gradients_move() -> None:
