@@ -13,7 +13,8 @@ of x from one outer number of a head, one inner number and one row to the next; 
 from __future__ import annotations
 
 from flowcore.jit.blas import gemm
-from flowcore.jit.lanes import add_f4, add_f8, any_order, exact, exp_f4, exp_f8, f8, greatest, i8, inf
+from flowcore.jit.elementary import exp_f4, exp_f8
+from flowcore.jit.lanes import add_f4, add_f8, any_order, exact, f8, greatest, i8, inf
 
 
 @exact

@@ -1,7 +1,6 @@
-"""Functions of one number from which loops are generated, written so that LLVM vectorises them; needs numba.
+"""Numbers in generated loops: kinds, casts, sums and greatest, written so that LLVM vectorises them; needs numba.
 
-float32 transcendental functions are arithmetic (range reduction and polynomials of S. L. Moshier's Cephes library, with
-errors of a few units in the last place); float64 ones call the C library. Sums may be taken in any order, nothing else.
+Sums may be taken in any order, nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 exact = numba.njit(**INNER)
-fused = numba.njit(fastmath={"contract"}, **INNER)
+fused = numba.njit(fastmath={"contract"}, forceinline=True, **INNER)
 any_order = numba.njit(fastmath={"reassoc", "nsz"}, **INNER)
 
 
@@ -133,132 +132,6 @@ def f4_b2(x):
 @exact
 def b2_f4(x):
     return _b2_f4(x)
-
-
-@fused
-def exp_f4(x):
-    y = f4(-104) if x < f4(-104) else x
-    y = f4(89) if y > f4(89) else y
-    n = np.floor(y * f4(1.44269504088896341) + f4(0.5))
-    r = y - n * f4(0.693359375)
-    r = r + n * f4(2.12194440e-4)
-    p = f4(1.9875691500e-4)
-    p = p * r + f4(1.3981999507e-3)
-    p = p * r + f4(8.3334519073e-3)
-    p = p * r + f4(4.1665795894e-2)
-    p = p * r + f4(1.6666665459e-1)
-    p = p * r + f4(5.0000001201e-1)
-    p = p * r * r + r + f4(1)
-    # 2^n in two factors, so that results below the least normal number are reached
-    low = i4(n) >> i4(1)
-    high = i4(n) - low
-    p = p * i4((low + i4(127)) << i4(23)).view(f4) * i4((high + i4(127)) << i4(23)).view(f4)
-    return x if x != x else p
-
-
-@fused
-def tanh_f4(x):
-    z = x * x
-    p = f4(-5.70498872745e-3)
-    p = p * z + f4(2.06390887954e-2)
-    p = p * z + f4(-5.37397155531e-2)
-    p = p * z + f4(1.33314422036e-1)
-    p = p * z + f4(-3.33332819422e-1)
-    near = p * z * x + x if z > f4(0) else x  # the sum of 0.0 and -0.0 would be 0.0
-    size = abs(x)
-    far = f4(1) - f4(2) / (exp_f4(size + size) + f4(1))
-    far = -far if x < f4(0) else far
-    return near if size < f4(0.625) else far
-
-
-@exact
-def exp_f8(x):
-    return math.exp(x)
-
-
-@exact
-def tanh_f8(x):
-    return math.tanh(x)
-
-
-@exact
-def log_f4(x):
-    return np.log(x)
-
-
-@exact
-def log_f8(x):
-    return np.log(x)
-
-
-@exact
-def log1p_f4(x):
-    return np.log1p(x)
-
-
-@exact
-def log1p_f8(x):
-    return np.log1p(x)
-
-
-@exact
-def expm1_f4(x):
-    return np.expm1(x)
-
-
-@exact
-def expm1_f8(x):
-    return np.expm1(x)
-
-
-@exact
-def sqrt_f4(x):
-    return np.sqrt(x)
-
-
-@exact
-def sqrt_f8(x):
-    return np.sqrt(x)
-
-
-@exact
-def pow_f4(x, y):
-    return x**y
-
-
-@exact
-def pow_f8(x, y):
-    return x**y
-
-
-@exact
-def sin_f4(x):
-    return np.sin(x)
-
-
-@exact
-def sin_f8(x):
-    return np.sin(x)
-
-
-@exact
-def cos_f4(x):
-    return np.cos(x)
-
-
-@exact
-def cos_f8(x):
-    return np.cos(x)
-
-
-@exact
-def erf_f4(x):
-    return f4(math.erf(x))
-
-
-@exact
-def erf_f8(x):
-    return math.erf(x)
 
 
 @exact

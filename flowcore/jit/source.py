@@ -128,7 +128,8 @@ class Body:
 @cache
 def functions() -> frozenset[str]:
     """The functions of one dtype that generated code may call, as `exp_f4`."""
-    return frozenset(FUNCTIONS.findall((Path(__file__).parent / "lanes.py").read_text()))
+    files = (Path(__file__).parent / name for name in ("lanes.py", "elementary.py"))
+    return frozenset(name for file in files for name in FUNCTIONS.findall(file.read_text()))
 
 
 def is_written(scalar: str, dtype: str) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from flowcore.graph import Graph, Node, Value
 
-FAST = {"float32": {"exp", "tanh", "sqrt", "abs"}, "float64": {"sqrt", "abs"}}
-"""Per dtype the functions that loops compute many elements at once; no others are computed twice."""
+FAST = frozenset({"exp", "expm1", "log", "log1p", "tanh", "erf", "sqrt", "abs"})
+"""The functions that loops compute many elements at once; no others are computed twice."""
 CALL = re.compile(r"\b([a-z]\w*)\(")
 MOST = 24
 """Operators that a kernel computes again."""
@@ -72,8 +72,7 @@ class Recomputer:
         node = self.made.get(number)
         if node is None or number in self.shared:
             return False
-        fast: Collection[str] = FAST.get(str(self.values[node.inputs[-1]].type.dtype), ()) if node.inputs else ()
-        return node.op.loop == "same" or (node.op.loop == "map" and set(CALL.findall(node.op.scalar)) <= set(fast))
+        return node.op.loop == "same" or (node.op.loop == "map" and FAST.issuperset(CALL.findall(node.op.scalar)))
 
     def _cost(self, number: int) -> int:
         """Bytes read for a large value, and written first where that is done for kernels only."""
