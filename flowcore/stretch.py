@@ -21,6 +21,7 @@ from flowcore.errors import FlowcoreError, GraphError
 from flowcore.graph import Graph
 from flowcore.jit.launch import Launch
 from flowcore.jit.source import NAMES
+from flowcore.jit.store import prepare
 from flowcore.jit.table import Table, address_of
 from flowcore.op import Array, Type
 
@@ -171,6 +172,7 @@ class Joiner:
     def run(self, instructions: Sequence[Instruction]) -> Joined:
         """`instructions` with stretches."""
         launches = [_launch(self.graph, instruction, self.registers) for instruction in instructions]
+        prepare(found.kernel for found in launches if isinstance(found, Launch))
         pairs = list(zip(instructions, launches, strict=True))
         wanted = {*self.outputs, *(number for each, found in pairs if found is None for number in each.inputs)}
         for is_python, group in groupby(pairs, lambda pair: pair[1] is None):

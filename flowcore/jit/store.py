@@ -2,22 +2,24 @@
 
 A kernel is a Python file in a directory named by everything that its machine code depends on: this package's generator,
 numba, Python and the processor. numba keeps its compiled form beside it. A process that finds it locked waits for the
-one that compiles. Where no directory can be written, kernels are compiled anew in every process; without numba there
-are none.
+one that compiles. A new version deletes those that nobody has used for a week. Where no directory can be written,
+kernels are compiled anew in every process; without numba there are none.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
 from importlib import metadata, util
 from pathlib import Path
 from platform import machine, node, python_version
+from shutil import rmtree
 from threading import RLock
-from typing import Any, Protocol
+from time import time
+from typing import IO, Any, Protocol
 
 from flowcore.jit.launch import Kernel
 
@@ -32,7 +34,13 @@ class Entry(Protocol):
 DIRECTORY = Path.home() / ".cache" / "flowcore"
 """Where compiled loops are kept."""
 
+MARK = "in_use"
+"""A file that processes lock as long as they use a version."""
+KEPT_SECONDS = 7 * 24 * 3600
+KEPT = "cache=True, "
+
 _lock = RLock()
+_used: dict[Path, IO[str]] = {}
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +68,7 @@ from flowcore.jit.lanes import KINDS, OPTIONS
 {source}
 {kinds}
 
-@numba.cfunc(ENTRY, cache={is_kept}, **OPTIONS)
+@numba.cfunc(ENTRY, cache=True, **OPTIONS)
 def entry(words):
     {body}
 '''
@@ -69,55 +77,107 @@ def entry(words):
 
 def entry(kernel: Kernel) -> Entry:
     """The entry of `kernel`, which is compiled where this host has not done so before."""
-    kinds = "".join(f"K{kind} = KINDS[{kind!r}]\n" for kind in sorted({*kernel.kinds}))
-    arrays = (f"flat(words, {kernel.numbers + 2 * place}, K{kind})" for place, kind in enumerate(kernel.kinds))
-    call = f"loop({', '.join([*(f'words[{place}]' for place in range(kernel.numbers)), *arrays])})"
-    body = f"return {call}" if kernel.checks else f"{call}\n    return 0"
-    return _compiled(kernel.source, kinds, body)
+    return _compiled(_text(kernel))
 
 
 @lru_cache(maxsize=1)
 def runner() -> Entry:
     """The function that calls the rows of a table."""
-    return _compiled("", "", "return run(words)")
+    return _compiled(MODULE.format(source="", kinds="", body="return run(words)"))
 
 
 @lru_cache(maxsize=4096)
-def _compiled(source: str, kinds: str, body: str) -> Entry:
-    text = partial(MODULE.format, source=source, kinds=kinds, body=body)
-    name = "flowcore_loop_" + blake2b(text(is_kept=True).encode(), digest_size=12).hexdigest()
+def _text(kernel: Kernel) -> str:
+    """The module of an entry."""
+    kinds = "".join(f"K{kind} = KINDS[{kind!r}]\n" for kind in sorted({*kernel.kinds}))
+    arrays = (f"flat(words, {kernel.numbers + 2 * place}, K{kind})" for place, kind in enumerate(kernel.kinds))
+    call = f"loop({', '.join([*(f'words[{place}]' for place in range(kernel.numbers)), *arrays])})"
+    body = f"return {call}" if kernel.checks else f"{call}\n    return 0"
+    return MODULE.format(source=kernel.source, kinds=kinds, body=body)
+
+
+def _name(text: str) -> str:
+    return "flowcore_loop_" + blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _compiled(text: str) -> Entry:
+    name = _name(text)
     with _lock:
         try:
             folder = _folder()
         except OSError:
             scope: dict[str, Any] = {}
-            exec(text(is_kept=False), scope)
+            exec(text.replace(KEPT, ""), scope)
             return scope["entry"]  # type: ignore[no-any-return]
         path = folder / f"{name}.py"
-        with _alone(folder / f"{name}.lock"):
+        with (folder / f"{name}.lock").open("w") as file:
+            locked(file, is_shared=False, waits=True)
             if not path.exists():
-                path.write_text(text(is_kept=True))
+                path.write_text(text)
             return _load(name, path)
 
 
+def prepare(kernels: Iterable[Kernel]) -> None:
+    """Have all of `kernels` compiled; where several processes of this host want the same, each compiles a part."""
+    if is_available():
+        later = [kernel for kernel in dict.fromkeys(kernels) if not _made_if_free(kernel)]
+        for kernel in later:
+            entry(kernel)
+
+
+def _made_if_free(kernel: Kernel) -> bool:
+    """Make its entry, unless another process is just compiling it."""
+    with suppress(OSError):
+        path = _folder() / f"{_name(_text(kernel))}.lock"
+        with path.open("w") as file:
+            if not locked(file, is_shared=False, waits=False):
+                return False
+    entry(kernel)
+    return True
+
+
 def _folder() -> Path:
-    """The directory of this version's loops; OSError where it cannot be."""
+    """The directory of this version's kernels, in use from here on; OSError where it cannot be."""
     folder = DIRECTORY / version()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    probe = folder / "writable"
-    probe.touch()
+    with _lock:
+        is_new = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder not in _used:
+            _used[folder] = (folder / MARK).open("w")
+            locked(_used[folder], is_shared=True, waits=True)
+            if is_new:
+                _forget_old(folder)
     return folder
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that processes of this host share, where the file system has such locks."""
-    with path.open("w") as file:
-        with suppress(ImportError, OSError):
-            import fcntl
+def _forget_old(folder: Path) -> None:
+    """Delete the versions beside `folder` that no process uses and none has used for `KEPT_SECONDS`."""
+    for other in folder.parent.iterdir():
+        mark = other / MARK
+        with suppress(OSError):
+            if other == folder or time() - mark.stat().st_mtime < KEPT_SECONDS:
+                continue
+            with mark.open() as file:
+                if locked(file, is_shared=False, waits=False):
+                    rmtree(other)
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+def locked(file: IO[str], is_shared: bool, waits: bool) -> bool:
+    """Lock `file` among the processes of this host until it is closed; whether no other stands against it.
+
+    True where the file system, or the system, has no such locks: what is done under them is then done by several.
+    """
+    with suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _load(name: str, path: Path) -> Entry:

@@ -14,7 +14,7 @@ from math import prod
 
 from flowcore.fused import Fused
 from flowcore.graph import Graph, Node
-from flowcore.jit.source import Body, Value
+from flowcore.jit.source import CALL, Body, Value
 from flowcore.jit.store import is_available
 from flowcore.passes.dce import dce
 from flowcore.passes.recompute import Recomputer
@@ -47,7 +47,9 @@ def _alone(graph: Graph, node: Node) -> Node:
     if not node.inputs or _is_view(node) or not is_fusable(graph, node):
         return node
     kernel = _largest(graph, node)
-    splits = _splits(graph, [node], {}, kernel) if prod(kernel) < ALONE else {}
+    # of arithmetic alone the loop is never slower than numpy's; sums of much are numpy's, which adds in pairs
+    is_plain = node.op.loop == "map" and not CALL.search(node.op.scalar)
+    splits = _splits(graph, [node], {}, kernel) if is_plain or prod(kernel) < ALONE else {}
     return _fused(graph, [node], kernel, splits, node.outputs, {}) if splits else node
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,3 +77,41 @@ def test_importing_flowcore_compiles_nothing_and_does_not_load_the_compiler() ->
     code = "import flowcore, sys; print([name for name in ('numba', 'llvmlite') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_new_version_deletes_those_that_nobody_has_used_for_long(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded()
+    (folder,) = directory.iterdir()
+    for name, age in (("old", 2), ("recent", 0.5), ("busy", 2)):
+        (directory / name).mkdir()
+        mark = directory / name / store.MARK
+        mark.touch()
+        used = time.time() - age * store.KEPT_SECONDS
+        os.utime(mark, (used, used))
+    with (directory / "busy" / store.MARK).open() as file:
+        assert store.locked(file, is_shared=True, waits=False)
+        monkeypatch.setattr(store, "version", lambda: "newest")
+        loaded()
+    assert {path.name for path in directory.iterdir()} == {folder.name, "recent", "busy", "newest"}
+
+
+def test_kernels_that_another_process_compiles_are_left_for_later(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = [
+        kernel(Body((Value(dtype, "rc"),), (Step("map", OPS["add"](), (0, 0), dtype, "rc"),), (1,), (-1,)))
+        for dtype in ("int32", "int64")
+    ]
+    order: list[store.Kernel] = []
+    make = store.entry
+    monkeypatch.setattr(store, "entry", lambda kernel: (order.append(kernel), make(kernel))[1])
+    loaded()
+    del order[:]
+    lock = next(directory.iterdir()) / f"{store._name(store._text(kernels[0]))}.lock"
+    with lock.open("w") as file:
+        assert store.locked(file, is_shared=False, waits=False)
+        assert not store._made_if_free(kernels[0])
+    store.prepare(kernels)
+    assert order == kernels
