@@ -1,9 +1,9 @@
 """Measures α, β, γ of this machine over a transport, and keeps them in a file that later programs read.
 
 Two ranks of a host, and two of different hosts where there are such, exchange small and large messages by the very code
-that runs plans; every rank reduces and copies arrays larger than a cache, all at once. Medians are kept. The file is
-small JSON; one that cannot be read, or was written by another version or for another kind of processor, is ignored with
-one warning. Rank 0's figures hold for the whole world, or ranks would plan different things.
+that runs plans; every rank reduces and copies arrays larger than a cache, and multiplies matrices, all at once. Medians
+are kept. The file is small JSON; one that cannot be read, or was written by another version or for another kind of
+processor, is ignored with one warning. Rank 0's figures hold for the whole world, or ranks would plan different things.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from flowcore.placement.layout import Layout
 from flowcore.placement.machine import Link, Machine
 from flowcore.placement.mesh import Placement
 
-VERSION = 1
+VERSION = 2
 ROUNDS = 15
 WARM_UP = 3
 MESSAGES = 16
 SMALL, LARGE = 8, 8 << 20
 """Bytes of a message of which only the latency counts, and of one of which it does not."""
+WIDTH = 256
+"""Rows and columns of the matrices that are multiplied."""
 
 
 def measure(transport: Transport) -> Machine:
@@ -52,8 +54,11 @@ def measure(transport: Transport) -> Machine:
     a, b = (np.ones(LARGE // 4, np.float32) for _ in range(2))
     reduce = _median(lambda: np.add(a, b, out=a)) / LARGE
     copy = _median(lambda: np.copyto(a, b)) / LARGE
-    reduces, copies = zip(*transport.gather_objects(everyone, (reduce, copy)), strict=True)
-    return Machine(within, between, max(reduces), max(copies), step, hosts)
+    square, product = np.ones((WIDTH, WIDTH), np.float32), np.empty((WIDTH, WIDTH), np.float32)
+    flop = _median(lambda: np.matmul(square, square, out=product)) / (2 * WIDTH**3)
+    told = transport.gather_objects(everyone, (reduce, copy, flop))
+    reduces, copies, flops = zip(*told, strict=True)
+    return Machine(within, between, max(reduces), max(copies), step, max(flops), hosts)
 
 
 def find_hosts(transport: Transport) -> tuple[int, ...]:
@@ -139,6 +144,7 @@ def save(machine: Machine, path: Path) -> None:
         "reduce_per_byte": machine.reduce_per_byte,
         "copy_per_byte": machine.copy_per_byte,
         "step": machine.step,
+        "per_flop": machine.per_flop,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")
@@ -171,12 +177,13 @@ def _read(figures: Any) -> Machine:
     if figures["processor"] != _processor():
         raise ValueError(f"measured on {figures['processor']}, not on {_processor()}")
     links = (figures["within"], figures["between"])
-    reduce, copy, step = (figures[name] for name in ("reduce_per_byte", "copy_per_byte", "step"))
-    for value in (*links[0], *links[1], reduce, copy, step):
+    own = [figures[name] for name in ("reduce_per_byte", "copy_per_byte", "step", "per_flop")]
+    for value in (*links[0], *links[1], *own):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise ValueError(f"{value!r} is no cost in seconds")
     near, far = (Link(float(latency), float(per_byte)) for latency, per_byte in links)
-    return Machine(near, far, float(reduce), float(copy), float(step))
+    reduce, copy, step, flop = map(float, own)
+    return Machine(near, far, reduce, copy, step, flop)
 
 
 def _ignored(path: Path | None, why: str) -> None:

@@ -7,7 +7,7 @@ nodes and disappear.
 
 from __future__ import annotations
 
-from flowcore.boxing_op import Boxing, Relayout
+from flowcore.boxing_op import Boxing, Carry, Relayout
 from flowcore.comm.path import choose_path
 from flowcore.errors import PlanError
 from flowcore.graph import Builder, Graph, Node, Value
@@ -44,7 +44,7 @@ class _Boxer:
             self._as(self.number[old], self._place(node, old), sbp, node)
             for old, sbp in zip(node.inputs, node.reads, strict=True)
         ]
-        if isinstance(node.op, Relayout):
+        if isinstance(node.op, Relayout | Carry):
             self.number[node.outputs[0]] = inputs[0]
         else:
             new = self.builder.node(node.op, inputs, results, node.where)

@@ -1,8 +1,9 @@
-"""The operators that change a layout: what a user or the compiler asks for, and what the plan makes of it.
+"""The operators that concern layouts alone: what a user or the compiler asks for, and what the plan makes of it.
 
-`to_global` is logical: the identity on values, with the placement and perhaps the SBP its result must have. `box` is
-physical: it moves one value from one layout to another, and carries both. `terms` moves nothing: it sees what ranks
-hold of a partial value as a value that is split.
+`to_global` is logical: the identity on values, with the placement and perhaps the SBP its result must have; and so is
+`carry`, which closes the circle of a value that lives from step to step. `box` is physical: it moves one value from one
+layout to another, and carries both. `terms` moves nothing: it sees what ranks hold of a partial value as a value that
+is split.
 """
 
 from __future__ import annotations
@@ -61,6 +62,19 @@ def _behind_new_axis(sbp: str) -> str:
     """The same layout of a value that has a new leading axis: S(i) becomes S(i + 1)."""
     parts = parse_nd_sbp(sbp) if sbp else ()
     return sbp_text(tuple(Split(part.axis + 1) if isinstance(part, Split) else part for part in parts))
+
+
+@operator
+class Carry(Op):
+    """y = new, which an input, old, becomes from step to step: both ends lie alike, as the planner finds best."""
+
+    name: ClassVar[str] = "carry"
+
+    def infer(self, *types: Type) -> tuple[Type, ...]:
+        return types[:1]
+
+    def kernel(self, *arrays: Array) -> Array:
+        return arrays[0]
 
 
 @operator

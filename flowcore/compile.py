@@ -14,12 +14,13 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
 
+from flowcore.boxing_op import Carry
 from flowcore.calls import Call
 from flowcore.comm.transport import Opens
 from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
-from flowcore.graph import Graph
+from flowcore.graph import Graph, Value
 from flowcore.mixed import Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import held_by_others
@@ -33,6 +34,7 @@ from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write
 from flowcore.treatment import Treatment
 from flowcore.tree import Rebuild, flatten, opened, replaced
+from flowcore.untraced import relay
 from flowcore.world import World, current
 
 P = ParamSpec("P")
@@ -56,6 +58,8 @@ class Compiled:
     writes: tuple[Write, ...]
     rebuild: Rebuild
     results: int
+    free: tuple[tuple[Tensor, Value], ...]
+    """Tensors whose layout the plan has chosen, and how."""
     is_differentiable: bool
     """Whether a result depends on a tensor that requires a gradient, which the function does not itself use up.
 
@@ -79,13 +83,26 @@ class Compiled:
             now = read.tensor._grad if read.is_grad else read.tensor
             if now is None or now._requires_grad is not read.requires_grad:
                 return None
-            if now._value is not read.value and now._value != read.value:
+            if now._value is not read.value and now._value != read.value and not self._may_lie(now, read.value):
                 return None
             found.append(now)
         for tensor in self.without_grad:
             if tensor._grad is not None:
                 return None
         return found if all(guard() for guard in self.guards) else None
+
+    def _may_lie(self, tensor: Tensor, value: Value) -> bool:
+        """Whether `tensor` is to be laid out by this plan as `value`, and may be."""
+        is_chosen = any(tensor is free and value == chosen for free, chosen in self.free)
+        return is_chosen and tensor.is_free and tensor._value == replace(value, sbp=tensor.sbp)
+
+    def lay_out(self) -> None:
+        """Lay the tensors whose layout the plan has chosen out so; from then on they are not free."""
+        for tensor, value in self.free:
+            if tensor._value is not value:
+                if tensor._value != value:
+                    relay(tensor, value.layout)
+                tensor._value, tensor.is_free = value, False
 
     @cached_property
     def stores(self) -> list[tuple[Tensor, int]]:
@@ -121,6 +138,7 @@ class CompiledFunction(Generic[P, R]):
         if world.trace is not None:
             return self.function(*arguments, **options)
         compiled, read = self._compiled(world, (arguments, options))
+        compiled.lay_out()
         held = as_read(read, compiled.assigned) if compiled.is_differentiable else []
         blocks = compiled.program.run(world, _taken(compiled.program, read))
         values = compiled.program.results
@@ -196,11 +214,21 @@ class CompiledFunction(Generic[P, R]):
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
         plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
+        carried = {node.inputs[1] for node in logical.nodes if isinstance(node.op, Carry)}
+        chosen = [plan.graph.values[number] for number in plan.graph.inputs[len(tensors) :]]
+        is_free = [number in carried for number in logical.inputs[len(tensors) :]]
+        lifted = tuple(
+            replace(read, value=value) if free else read
+            for read, value, free in zip(lifted, chosen, is_free, strict=True)
+        )
         program = _lowered(world, plan, [0] * len(tensors) + [id(read.tensor) for read in lifted])
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         guards, without_grad, count = tuple(trace.guards), tuple(trace.without_grad), len(outputs)
-        return Compiled(guards, without_grad, logical, plan, program, lifted, writes, build, count, is_differentiable)
+        free = tuple((read.tensor, read.value) for read, free in zip(lifted, is_free, strict=True) if free)
+        return Compiled(
+            guards, without_grad, logical, plan, program, lifted, writes, build, count, free, is_differentiable
+        )
 
     def _planned(self, world: World, logical: Graph, updates: tuple[Update, ...]) -> Plan:
         graph = physical(logical, world.machine)

@@ -36,7 +36,7 @@ _turn = RLock()
 
 def settled(graph: Graph, machine: Machine) -> Graph:
     """`graph` with what its operators run inside planned, for the layouts in which their inputs reach them."""
-    return settle(graph, lambda part: plan(dce(part)), partial(physical, machine=machine))
+    return settle(graph, lambda part: plan(dce(part), machine), partial(physical, machine=machine))
 
 
 def physical(graph: Graph, machine: Machine) -> Graph:
@@ -52,8 +52,8 @@ def physical(graph: Graph, machine: Machine) -> Graph:
 
 
 def _physical(graph: Graph, machine: Machine) -> Graph:
-    bodies, boxed = partial(settled, machine=machine), partial(box, machine=machine)
-    stages: tuple[Stage, ...] = (*LOGICAL, bodies, plan, boxed, *PHYSICAL)
+    bodies, planned, boxed = (partial(stage, machine=machine) for stage in (settled, plan, box))
+    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL)
     for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.price import seconds
+from flowcore.computing import computing_seconds
 from flowcore.dtypes import DType
 from flowcore.errors import MemoryLimitError
 from flowcore.footprint import Footprint, footprint
@@ -128,6 +129,11 @@ class Plan:
     def footprint(self) -> Footprint:
         """What the rank that holds the most holds, and for what."""
         return footprint(self.graph, self.updates)
+
+    @cached_property
+    def computing_seconds(self) -> float:
+        """The predicted time of all other operators on the busiest rank, each reckoned alone, as the planner does."""
+        return computing_seconds(self.graph, self.machine)
 
     @property
     def peak_bytes(self) -> int:

@@ -48,8 +48,8 @@ class Tensor(Operators):
     """A logical n-dimensional array on a placement."""
 
     __slots__ = (
-        "__weakref__", "_grad", "_requires_grad", "_scattered", "_value", "block", "number", "record", "trace",
-        "version",
+        "__weakref__", "_grad", "_requires_grad", "_scattered", "_value", "block", "is_free", "number", "record",
+        "trace", "version",
     )  # fmt: skip
     __array_priority__ = 1000
 
@@ -60,6 +60,8 @@ class Tensor(Operators):
         self.number = number
         self.record: Record | None = None
         self.version = 0
+        self.is_free = False
+        """Whether its layout is whatever the plan of the first compiled function that assigns to it finds best."""
         self._requires_grad = False
         self._grad: Tensor | None = None
 

@@ -8,10 +8,10 @@ trace took for granted is kept, in what it read and in guards, so that a compile
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flowcore.boxing_op import Relayout
+from flowcore.boxing_op import Carry, Relayout
 from flowcore.errors import PlacementError, ShapeError, TraceError
 from flowcore.graph import Builder, Graph, Value
 from flowcore.op import OPS, Op
@@ -138,11 +138,18 @@ class Trace:
     # state
 
     def assign(self, tensor: Tensor, new: Tensor) -> None:
-        """`tensor` holds `new` from here on; its layout stays."""
+        """`tensor` holds `new` from here on; its layout stays, unless it is free."""
         self.lift(tensor)
-        kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
-        (symbol,) = self.emit(kept, [new], None)
+        if self._chooses(tensor) and new.placement == tensor.placement:
+            symbol = self._recorded(self.lift(new))
+        else:
+            kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
+            (symbol,) = self.emit(kept, [new], None)
         self.bound[id(tensor)] = (tensor, symbol)
+
+    def _chooses(self, tensor: Tensor) -> bool:
+        """Whether the plan of what is traced here chooses how `tensor` lies."""
+        return tensor.is_free and self.parent is None
 
     def original(self, tensor: Tensor) -> Tensor:
         """What `tensor` held when the function began."""
@@ -169,6 +176,8 @@ class Trace:
         outputs = [self._recorded(self.lift(result)).number for result in results]
         writes = []
         for tensor, symbol in self.bound.values():
+            if self._chooses(tensor):
+                symbol = self._carried(tensor, symbol)
             writes.append(Write(tensor, len(outputs), is_grad=False, value=tensor.value))
             outputs.append(symbol.number)
         for tensor, grad in self.grads.values():
@@ -176,6 +185,13 @@ class Trace:
             if grad is not None:
                 outputs.append(self._stored_grad(tensor, grad).number)
         return self.builder.graph(outputs), tuple(read for read, _ in self.captured.values()), tuple(writes)
+
+    def _carried(self, tensor: Tensor, new: Tensor) -> Tensor:
+        """What `tensor` becomes, laid out as it is at first."""
+        old = self.captured[id(tensor), False][1]
+        value = replace(old.value, sbp=None)
+        (number,) = self.builder.node(Carry(), [new.number, old.number], [value], where())
+        return self.symbol(number, value)
 
     def _stored_grad(self, tensor: Tensor, grad: Tensor) -> Tensor:
         kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))

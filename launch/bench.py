@@ -60,6 +60,7 @@ def report(machine: Machine, ranks: int) -> list[str]:
         f"{'between hosts':<16}{link_text(machine.between)}{origin}",
         f"{'reduce':<16}{1e-9 / machine.reduce_per_byte:.2f} GB/s",
         f"{'copy':<16}{1e-9 / machine.copy_per_byte:.2f} GB/s",
+        f"{'multiply':<16}{1e-9 / machine.per_flop:.1f} GFlop/s",
         f"{'step':<16}{time_text(machine.step)}",
     ]
 

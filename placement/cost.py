@@ -56,6 +56,13 @@ def received_bytes(shape: Shape, itemsize: int, source: Layout, target: Layout) 
     return itemsize * (total * replicas - _shared_cells(shape, source, target, staying, True))
 
 
+def rounds(source: Layout, target: Layout) -> int:
+    """How often ranks wait for each other in a change of layout that moves bytes: to reduce terms, to spread values."""
+    is_reduced = _count(source.placement.shape, _reduced(source, staying_axes(source, target))) > 1
+    spreads = _count(target.placement.shape, [a for a, part in enumerate(target.sbp) if part == Broadcast()]) > 1
+    return 1 + (is_reduced and spreads)
+
+
 def _read_elements(shape: Shape, target: Layout) -> int:
     """Elements in all the different blocks of a layout with windows, replicas and terms not counted again."""
     mesh = target.placement.shape

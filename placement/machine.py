@@ -1,8 +1,9 @@
-"""What moving and reducing bytes costs on a machine (the α-β-γ model, per class of link), and the host of every rank.
+"""What moving, reducing and computing cost on a machine (α-β-γ model, per class of link), and the host of every rank.
 
 A message of n bytes takes α + β·n seconds, reducing n bytes takes γ·n (Thakur et al. 2005). Links within a host belong
-to each rank; the link of a host to others is shared by its ranks. Figures are measured by `comm.calibrate` or, where
-nobody has measured, those of an ordinary server with 10 Gbit/s Ethernet.
+to each rank; the link of a host to others is shared by its ranks, and so is its memory, which is why figures of
+copying, reducing and computing are those of ranks that all do it at once. They are measured by `comm.calibrate` or,
+where nobody has measured, those of an ordinary server with 10 Gbit/s Ethernet.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ class Machine:
     copy_per_byte: float = 5e-11
     step: float = 10e-6
     """What a step costs beside its messages: a rank's own work on it, and waiting for the last."""
+    per_flop: float = 2e-11
+    """One arithmetic operation of a rank, where all of them compute."""
     hosts: tuple[int, ...] = ()
+
+    def computing(self, flops: int, bytes_made: int) -> float:
+        """Seconds in which a rank computes results of so many bytes: its arithmetic's or its memory's, the longer."""
+        return max(flops * self.per_flop, bytes_made * self.copy_per_byte) if flops else 0.0
 
     def hosts_of(self, ranks: Iterable[int]) -> tuple[int, ...]:
         """The host of every rank up to the last of `ranks`; () where they all live on one.

@@ -2,8 +2,13 @@
 
 It knows no operators and no graph. A *value* is produced once, in the layout its producer's candidate gives it, and
 read by steps each in the layout that step's candidate wants; every layout in which it is wanted and not produced
-costs one change of layout, however many steps want it. Costs are bytes received over all ranks, then changes of
-layout, then elements computed by the busiest rank, compared in this order.
+costs one change of layout, however many steps want it.
+
+Costs are bytes received over all ranks, then predicted seconds: of changes of layout and of computing, on `machine`.
+
+A value that lives from step to step, and whose layout is free, is given as it lies at first; the step that reads what
+it becomes gives it anew, in the same layout. So that step stands behind others that read what it gives, and the search
+chooses by it the layout of both ends.
 """
 
 from __future__ import annotations
@@ -11,13 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowcore.placement.layout import Shape
+from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.sbp import NdSbp, Partial
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to run a step: the SBP of every input and result, and the elements its busiest rank computes."""
+    """One way to run a step: the SBP of every input and result, and the operations its busiest rank computes."""
 
     inputs: tuple[NdSbp, ...]
     outputs: tuple[NdSbp, ...]
@@ -45,10 +51,37 @@ class Step:
     candidates: tuple[Candidate, ...]
 
 
+ORDINARY = Machine()
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Values, those whose layout is given, and the steps in topological order."""
+    """Values, those whose layout is given (at first), and the steps in order: each reads what is given or made before.
+
+    machine: what changes and computing cost there.
+    """
 
     items: tuple[Item, ...]
     given: dict[int, NdSbp]
     steps: tuple[Step, ...]
+    machine: Machine = ORDINARY
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Predicted seconds of all that follows from how the terms of a value are reduced: as chosen, and otherwise.
+
+    is_sliced: whether they are reduced to slices, or whole.
+    """
+
+    is_sliced: bool
+    chosen: float
+    other: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The number of the chosen candidate of every step, and what was compared, by value."""
+
+    numbers: tuple[int, ...]
+    compared: dict[int, Compared]

@@ -1,9 +1,13 @@
-"""Chooses a candidate for every step: greedily in order, then by improving one step at a time until none improves.
+"""Chooses a candidate for every step: in order, then by improving one step at a time, then one value's terms at a time.
 
-Reducing terms to slices is cheaper than reducing them whole, so a search in order takes the slices even where every
-result computed from them must be gathered again. So the search is run again with such values reduced whole (first all
-of them at once, then, while that is affordable, one by one) and the cheapest outcome stays. It is a local optimum of
-the total cost and depends on nothing but the problem: ties go to the earlier candidate and the earlier outcome.
+A step looks at bytes, then at changes of layout, then at its work. Reducing terms to slices is cheaper than reducing
+them whole, so a search in order takes the slices even where every result computed from them must be gathered again. So
+the search is run again with such values reduced whole (first all of them at once, then, while that is affordable, one
+by one), and the best outcome stays. From there each value is tried the other way, those from which little follows
+first: what follows is searched again, and stays so where the plan is better. Plans are compared by bytes, then by
+predicted seconds: slices that cost no byte more are taken where that saves more computing than the changes of layout
+take. It is a local optimum that depends on nothing but the problem: ties go to the earlier candidate and the earlier
+outcome.
 
 A decision follows from little: the layouts of the values that the step reads, and in which layouts these and those
 that it gives are wanted by others. Equal steps that see the same decide the same, which is remembered: a sweep in
@@ -12,58 +16,99 @@ which nothing changes near a step, a repeated search, and the next of many equal
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from operator import add
 
-from flowcore.placement.problem import Candidate, Problem, Step
+from flowcore.placement.problem import Candidate, Choice, Compared, Problem, Step
 from flowcore.placement.sbp import B, NdSbp, Partial, Split
-from flowcore.placement.tables import PAID, Choices, Tables, bits
+from flowcore.placement.tables import BYTE, PAID, TICKS, Choices, Tables, bits
 
 SWEEPS = 8
 PROHIBITIVE = 1 << 60
 AFFORDABLE = 4000
-"""The most steps, over all trials of one value each, that are still searched again."""
+"""The most steps that are searched again, over all values tried alone, and again over all tried the other way."""
 
 Pins = dict[int, NdSbp]
 """The layout in which steps shall read a value, by its number."""
 
 
-def greedy(problem: Problem) -> tuple[int, ...]:
+def greedy(problem: Problem) -> Choice:
     """The number of the chosen candidate of every step."""
     tables = Tables.of(problem)
-    chosen, least = _descend(problem, tables, {})
-    pins = _scattered_terms(problem, chosen)
+    best = _found(problem, tables, {})
+    pins = _scattered_terms(problem, best.chosen)
     trials = [pins] if pins else []
     if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
-        trials.extend({key: target} for key, target in pins.items())
-    for trial in trials:
-        found, cost = _descend(problem, tables, trial)
-        if cost < least:
-            chosen, least = found, cost
-    return chosen
+        trials.extend({value: target} for value, target in pins.items())
+    best = min((best, *(_found(problem, tables, trial) for trial in trials)), key=lambda state: state.total)
+    compared = _compared(best, pins) if pins else {}
+    return Choice(tuple(best.chosen), compared)
 
 
-def _descend(problem: Problem, tables: Tables, pins: Pins) -> tuple[tuple[int, ...], int]:
-    """One greedy choice in order, then improvements of single steps, and their cost.
+def _found(problem: Problem, tables: Tables, pins: Pins) -> _State:
+    state, every = _State(problem, tables), range(len(problem.steps))
+    state.descend(every, pins)
+    state.total = state.cost(every)
+    return state
 
-    At first the values in `pins` are read so.
+
+def _compared(state: _State, pins: Pins) -> dict[int, Compared]:
+    """What trying the values in `pins` the other way gave; `state` keeps the better of each.
+
+    Seconds are told where neither way moves more bytes.
     """
-    state = _State(problem, tables)
-    for step in range(len(problem.steps)):
-        state.choose(step, state.best(step, pins=pins))
-    for _ in range(SWEEPS):
-        changes = 0
-        for step in range(len(problem.steps)):
-            before = state.chosen[step]
-            state.release(step)
-            after = state.best(step, before)
-            state.choose(step, after)
-            changes += after != before
-        if not changes:
-            break
-    return tuple(state.chosen), state.cost()
+    problem, found = state.problem, dict[int, Compared]()
+    readers: list[list[int]] = [[] for _ in problem.items]
+    for number, step in enumerate(problem.steps):
+        for value in step.inputs:
+            readers[value].append(number)
+    makers = {value: number for number, step in enumerate(problem.steps) for value in step.outputs}
+    following = {value: _following(problem, readers, makers, value) for value in pins}
+    left = AFFORDABLE
+    for value, steps in sorted(following.items(), key=lambda item: len(item[1])):
+        left -= len(steps)
+        if not steps or left < 0:
+            continue
+        state.improve(steps, by_time=True)
+        before, kept = state.cost(steps), [state.chosen[step] for step in steps]
+        state.descend(steps, {value: pins[value]} if state.slices(value) else {}, by_time=True)
+        after = state.cost(steps)
+        if after >= before:
+            state.restore(steps, kept)
+        chosen, other = sorted((before, after))
+        if chosen // BYTE == other // BYTE:
+            found[value] = Compared(state.slices(value), chosen % BYTE / TICKS, other % BYTE / TICKS)
+    return {value: compared for value, compared in found.items() if compared.is_sliced == state.slices(value)}
 
 
-def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
+def _following(problem: Problem, readers: Sequence[Sequence[int]], makers: Mapping[int, int], value: int) -> list[int]:
+    """The steps that read `value` or what follows from it, and those that serve only them, in order.
+
+    None at all where so many follow that trying few values would cost as much as all.
+    """
+    found, left = set[int](), [value]
+    while left:
+        for step in readers[left.pop()]:
+            if step not in found:
+                found.add(step)
+                left.extend(problem.steps[step].outputs)
+        if len(found) > AFFORDABLE // 4:
+            return []
+    left = [number for step in found for number in problem.steps[step].inputs]
+    while left:
+        maker = makers.get(left.pop())
+        if (
+            maker is not None
+            and maker != makers.get(value)
+            and maker not in found
+            and found.issuperset(reader for number in problem.steps[maker].outputs for reader in readers[number])
+        ):
+            found.add(maker)
+            left.extend(problem.steps[maker].inputs)
+    return sorted(found)
+
+
+def _scattered_terms(problem: Problem, chosen: Sequence[int]) -> Pins:
     """The values whose terms some step reads reduced to slices, each with the layout that reduces it whole."""
     layout = dict(problem.given)
     pins: Pins = {}
@@ -71,13 +116,14 @@ def _scattered_terms(problem: Problem, chosen: tuple[int, ...]) -> Pins:
         candidate = step.candidates[number]
         for value, target in zip(step.inputs, candidate.inputs, strict=True):
             source = layout[value]
-            pairs = list(zip(source, target, strict=False))
-            if step.placement == problem.items[value].placement and any(
-                isinstance(a, Partial) and isinstance(b, Split) for a, b in pairs
-            ):
+            if step.placement == problem.items[value].placement and _is_sliced(source, target):
                 pins[value] = tuple(B if isinstance(a, Partial) else a for a in source)
         layout.update(zip(step.outputs, candidate.outputs, strict=True))
     return pins
+
+
+def _is_sliced(source: NdSbp, target: NdSbp) -> bool:
+    return any(isinstance(a, Partial) and isinstance(b, Split) for a, b in zip(source, target, strict=False))
 
 
 class _State:
@@ -87,13 +133,54 @@ class _State:
         self.problem, self.tables = problem, tables
         self.layout = [-1] * len(problem.items)
         for value, sbp in problem.given.items():
-            self.layout[value] = tables.kinds[value].number(problem.items[value].placement, sbp)
+            self.lay(value, sbp)
         self.uses: list[dict[int, int]] = [{} for _ in problem.items]
         self.wanted = [0] * len(problem.items)
         """Per value the layouts in which steps want it, as bits."""
         self.chosen = [-1] * len(problem.steps)
+        self.total = 0
 
-    def best(self, step: int, first: int = 0, pins: Pins | None = None) -> int:
+    def descend(self, steps: Sequence[int], pins: Pins, by_time: bool = False) -> None:
+        """Choose for `steps` anew: greedily in order, at first reading the values in `pins` so, then one by one.
+
+        by_time: in the end one by one by bytes and seconds.
+        """
+        for step in steps:
+            if self.chosen[step] >= 0:
+                self.release(step)
+            for value in self.problem.steps[step].outputs:
+                if value in self.problem.given:
+                    self.lay(value, self.problem.given[value])
+        for step in steps:
+            self.choose(step, self.best(step, pins=pins))
+        for timed in (False, True)[: 1 + by_time]:
+            self.improve(steps, timed)
+
+    def improve(self, steps: Sequence[int], by_time: bool) -> None:
+        """Choose for one step after the other what is best, until nothing changes."""
+        for _ in range(SWEEPS):
+            changes = 0
+            for step in steps:
+                before = self.chosen[step]
+                self.release(step)
+                after = self.best(step, before, by_time=by_time)
+                self.choose(step, after)
+                changes += after != before
+            if not changes:
+                break
+
+    def restore(self, steps: Sequence[int], numbers: Sequence[int]) -> None:
+        """Choose `numbers` for `steps`."""
+        for step in steps:
+            self.release(step)
+        for step, number in zip(steps, numbers, strict=True):
+            self.choose(step, number)
+
+    def lay(self, value: int, sbp: NdSbp) -> None:
+        """Let a value lie so."""
+        self.layout[value] = self.tables.kinds[value].number(self.problem.items[value].placement, sbp)
+
+    def best(self, step: int, first: int = 0, pins: Pins | None = None, by_time: bool = False) -> int:
         """The cheapest candidate of a step that is not chosen yet; ties go to `first`, then to the earliest.
 
         Candidates that do not read the values in `pins` as these say count only where none does.
@@ -103,10 +190,10 @@ class _State:
             candidates = problem.candidates
             pinned = [number for number, candidate in enumerate(candidates) if _obeys(problem, candidate, pins)]
             if pinned and len(pinned) < len(candidates):
-                costs = self.costs(problem, choices)
+                costs = self.costs(problem, choices, by_time)
                 return min(pinned, key=costs.__getitem__)
         layout, wanted = self.layout, self.wanted
-        view = [first]
+        view = [first, by_time]
         for value in problem.inputs:
             view += layout[value], wanted[value]
         for value in problem.outputs:
@@ -114,31 +201,33 @@ class _State:
         key = tuple(view)
         found = choices.chosen.get(key)
         if found is None:
-            costs = self.costs(problem, choices)
+            costs = self.costs(problem, choices, by_time)
             least = min(costs)
             found = choices.chosen[key] = first if costs[first] == least else costs.index(least)
         return found
 
-    def costs(self, step: Step, choices: Choices) -> list[int]:
-        """What choosing each candidate adds."""
-        total = choices.work
+    def costs(self, step: Step, choices: Choices, by_time: bool) -> list[int]:
+        """What choosing each candidate adds: to bytes, changes and work, or to bytes and ticks."""
+        total = choices.ticks if by_time else choices.work
         values = list(dict.fromkeys(step.inputs))
         for column in choices.reads:
             value = values[column.place]
             kind, source, wanted = choices.kinds[column.place], self.layout[value], self.wanted[value]
-            price = {number: 0 if wanted >> number & 1 else kind.price(source, number) for number in column.distinct}
+            cost = kind.outlook if by_time else kind.price
+            price = {number: 0 if wanted >> number & 1 else cost(source, number) for number in column.distinct}
             price[PAID] = 0
             total = list(map(add, total, map(price.__getitem__, column.numbers)))
         for column, kind, value in zip(choices.gives, choices.results, step.outputs, strict=True):
             targets = list(bits(self.wanted[value]))
             if targets:
-                price = {number: sum(kind.price(number, target) for target in targets) for number in column.distinct}
+                cost = kind.outlook if by_time else kind.price
+                price = {number: sum(cost(number, target) for target in targets) for number in column.distinct}
                 total = list(map(add, total, map(price.__getitem__, column.numbers)))
         if len(choices.terms) > 1:
             # turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where
             # a search that looks at one step at a time no longer sees the cause
             made = choices.makes_terms([self.layout[value] for value in values])
-            ban = [PROHIBITIVE * self.tables.byte * is_made for is_made in made]
+            ban = [PROHIBITIVE * (BYTE if by_time else self.tables.byte) * is_made for is_made in made]
             total = list(map(add, total, map(ban.__getitem__, choices.term_numbers)))
         return total
 
@@ -164,11 +253,22 @@ class _State:
                 if not uses[target]:
                     self.wanted[value] ^= 1 << target
 
-    def cost(self) -> int:
-        """The cost of all choices."""
-        total = sum(choices.work[number] for choices, number in zip(self.tables.choices, self.chosen, strict=True))
-        for kind, source, wanted in zip(self.tables.kinds, self.layout, self.wanted, strict=True):
-            total += sum(kind.price(source, target) for target in bits(wanted))
+    def slices(self, value: int) -> bool:
+        """Whether some step wants the terms of `value` reduced to slices."""
+        layouts = self.tables.kinds[value].layouts
+        source = layouts[self.layout[value]]
+        targets = [layouts[target] for target in bits(self.wanted[value])]
+        return any(t.placement == source.placement and _is_sliced(source.sbp, t.sbp) for t in targets)
+
+    def cost(self, steps: Iterable[int]) -> int:
+        """Bytes and predicted ticks of `steps`: of their work, and of the changes of what they read and give."""
+        problem, total, values = self.problem, 0, dict[int, None]()
+        for step in steps:
+            total += self.tables.choices[step].ticks[self.chosen[step]]
+            values.update(dict.fromkeys((*problem.steps[step].inputs, *problem.steps[step].outputs)))
+        for value in values:
+            kind, source = self.tables.kinds[value], self.layout[value]
+            total += sum(kind.outlook(source, target) for target in bits(self.wanted[value]))
         return total
 
 

@@ -14,25 +14,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from operator import add
 
-from flowcore.placement.cost import received_bytes
+from flowcore.placement.cost import received_bytes, rounds
 from flowcore.placement.layout import Layout
+from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.placement.problem import Item, Problem, Step
-from flowcore.placement.sbp import NdSbp
+from flowcore.placement.sbp import NdSbp, Split
 
 PAID = -1
 """In a column: the value is read in a layout in which the candidate reads it at an earlier position, too."""
+TICKS = 10**15
+"""Of a second; predicted times are added as integers, so that they are the same in whatever order."""
+BYTE = 1 << 80
+"""What a byte weighs beside ticks, of which no plan has so many."""
 
 
 class Kind:
     """The layouts and prices of the values that are `item`; `change`: the cost of a change that moves nothing."""
 
-    def __init__(self, item: Item, change: int, byte: int) -> None:
-        self.item, self.change, self.byte = item, change, byte
+    def __init__(self, item: Item, change: int, byte: int, machine: Machine) -> None:
+        self.item, self.change, self.byte, self.machine = item, change, byte, machine
         self.layouts: list[Layout] = []
         self.numbers: dict[tuple[Placement, NdSbp], int] = {}
         self.prices: list[dict[int, int]] = []
+        self.predicted: dict[tuple[int, int], int] = {}
 
     def number(self, placement: Placement, sbp: NdSbp) -> int:
         """The number of a layout."""
@@ -53,6 +62,38 @@ class Kind:
             moved = received_bytes(item.shape, item.itemsize, self.layouts[source], self.layouts[target])
             found = row[target] = moved * self.byte + self.change
         return found
+
+    def outlook(self, source: int, target: int) -> int:
+        """A change of layout in bytes and predicted ticks."""
+        key = (source, target)
+        found = self.predicted.get(key)
+        if found is None:
+            found = self.predicted[key] = self._outlook(source, target) if source != target else 0
+        return found
+
+    def _outlook(self, source: int, target: int) -> int:
+        before, after = self.layouts[source], self.layouts[target]
+        moved = (self.price(source, target) - self.change) // self.byte
+        own = self.machine.within.latency
+        if not moved:
+            return round(own * TICKS)
+        ranks, machine = {*before.placement.ranks, *after.placement.ranks}, self.machine
+        hosts = set(machine.hosts_of(ranks))
+        link = machine.between if hosts else machine.within
+        waiting = rounds(before, after) * (machine.step + link.latency)
+        if 0 < len(hosts) < len(ranks) and not after.is_broadcast:
+            # slices lie in the order of the ranks, not as reducing within each host first leaves them
+            waiting += machine.step + link.latency
+        return moved * BYTE + round((own + waiting + moved / len(ranks) * link.seconds_per_byte) * TICKS)
+
+    def block_bytes(self, number: int) -> int:
+        """Bytes of the largest block in a layout."""
+        layout, mesh = self.layouts[number], self.item.placement.shape
+        shape = list(self.item.shape)
+        for parts, part in zip(mesh, layout.sbp, strict=True):
+            if isinstance(part, Split):
+                shape[part.axis] = -(-shape[part.axis] // parts)
+        return prod(shape) * self.item.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +140,18 @@ class Choices:
         self.term_numbers = [order_of[candidate.terms] for candidate in candidates]
         self.chosen: dict[tuple[int, ...], int] = {}
 
+    @cached_property
+    def ticks(self) -> list[int]:
+        """Per candidate the predicted ticks in which its busiest rank computes."""
+        if not self.results:
+            return [0] * len(self.work)
+        made: list[int] = [0] * len(self.work)
+        for kind, column in zip(self.results, self.gives, strict=True):
+            size = {number: kind.block_bytes(number) for number in column.distinct}
+            made = list(map(add, made, map(size.__getitem__, column.numbers)))
+        pairs = zip(self.work, made, strict=True)
+        return [round(self.results[0].machine.computing(work, size) * TICKS) for work, size in pairs]
+
     def makes_terms(self, layouts: list[int]) -> list[bool]:
         """Per entry of `terms`, whether along some axis it reads as terms an input that is laid out otherwise there."""
         held = [self.kinds[place].layouts[layouts[place]].sbp for place in self.inputs]
@@ -125,7 +178,7 @@ class Tables:
         change = 1 << sum(max(c.work for c in step.candidates) for step in problem.steps).bit_length()
         byte = change << sum(len(step.inputs) for step in problem.steps).bit_length()
         known: dict[Item, Kind] = {}
-        kinds = [known.setdefault(item, Kind(item, change, byte)) for item in problem.items]
+        kinds = [known.setdefault(item, Kind(item, change, byte, problem.machine)) for item in problem.items]
         same: dict[tuple[object, ...], Choices] = {}
         choices = []
         for step in problem.steps:

@@ -90,8 +90,9 @@ class Optimizer:
     """Changes parameters by their gradients; subclasses define `update`.
 
     lr: the learning rate. params: tensors, or mappings {"params": tensors, …options}, one per group.
-    state_sbp: the layout of the state; by default each state lies as its parameter. shard_states: the name of a mesh
-    axis along which the state of a replicated parameter is split instead (Rajbhandari et al., arXiv:1910.02054).
+    state_sbp: the layout of the state; by default each state lies as its parameter, until a compiled function, whose
+    plan then chooses the layout, updates it. shard_states: the name of a mesh axis along which the state of a
+    replicated parameter is split instead (Rajbhandari et al., arXiv:1910.02054).
     """
 
     def __init__(
@@ -108,6 +109,8 @@ class Optimizer:
         self.param_groups = [_group(item, lr, options) for item in _as_groups(params)]
         self.state: dict[int, State] = {}
         """By the id of the parameter; created at its first step."""
+        self.beside: dict[int, Layout] = {}
+        """How the parameter lay when its state was laid out."""
         _check_unique(self.params)
 
     @property
@@ -164,14 +167,23 @@ class Optimizer:
     def state_of(self, param: Tensor, *names: str, fill: float = 0.0) -> list[Tensor]:
         """The state tensors of `param` called `names`, full of `fill` at first, laid out beside it."""
         state = self.state.setdefault(id(param), {})
-        layout = self.state_layout(param)
+        if self.beside.get(id(param)) != param.layout:  # the parameter is new, or was placed anew
+            self.beside[id(param)] = param.layout
+            for held in state.values():
+                relay(held, self.state_layout(param))
+                held.is_free = self.is_free
         for name in names:
             if name not in state:
+                layout = self.state_layout(param)
                 with untraced():
                     state[name] = full(param.shape, fill, dtype=param.dtype, placement=layout.placement, sbp=layout.sbp)
-            elif state[name].layout != layout:  # the parameter was placed anew
-                relay(state[name], layout)
+                state[name].is_free = self.is_free
         return [state[name] for name in names]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has said how the state lies."""
+        return self.state_sbp is None and self.shard_states is None
 
     def state_layout(self, param: Tensor) -> Layout:
         """Where the state of `param` lies, and how."""
