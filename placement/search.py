@@ -3,7 +3,8 @@
 A step looks at bytes, then at changes of layout, then at its work. Reducing terms to slices is cheaper than reducing
 them whole, so a search in order takes the slices even where every result computed from them must be gathered again. So
 the search is run again with such values reduced whole (first all of them at once, then, while that is affordable, one
-by one), and the best outcome stays. From there each value is tried the other way, those from which little follows
+by one), all that with what lives from step to step laid out as it is, then once with its layout free, and the best
+outcome stays. From there each value is tried the other way, those from which little follows
 first: what follows is searched again, and stays so where the plan is better. Plans are compared by bytes, then by
 predicted seconds: slices that cost no byte more are taken where that saves more computing than the changes of layout
 take. It is a local optimum that depends on nothing but the problem: ties go to the earlier candidate and the earlier
@@ -35,18 +36,35 @@ Pins = dict[int, NdSbp]
 def greedy(problem: Problem) -> Choice:
     """The number of the chosen candidate of every step."""
     tables = Tables.of(problem)
-    best = _found(problem, tables, {})
-    pins = _scattered_terms(problem, best.chosen)
+    kept = _kept(problem)
+    found = [_found(problem, tables, {}, kept)]
+    pins = _scattered_terms(problem, found[0].chosen)
     trials = [pins] if pins else []
     if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
         trials.extend({value: target} for value, target in pins.items())
-    best = min((best, *(_found(problem, tables, trial) for trial in trials)), key=lambda state: state.total)
+    found.extend(_found(problem, tables, trial, kept) for trial in trials)
+    if kept:
+        found.append(_found(problem, tables, {}, {}))
+    best = min(found, key=lambda state: state.total)
+    best.kept = {}
     compared = _compared(best, pins) if pins else {}
     return Choice(tuple(best.chosen), compared)
 
 
-def _found(problem: Problem, tables: Tables, pins: Pins) -> _State:
+def _kept(problem: Problem) -> dict[int, int]:
+    """Of every step that gives a given value anew, the candidate by which it lies as it is given."""
+    found = {}
+    for number, step in enumerate(problem.steps):
+        for place, value in enumerate(step.outputs):
+            if value in problem.given:
+                layouts = [candidate.outputs[place] for candidate in step.candidates]
+                found[number] = layouts.index(problem.given[value])
+    return found
+
+
+def _found(problem: Problem, tables: Tables, pins: Pins, kept: dict[int, int]) -> _State:
     state, every = _State(problem, tables), range(len(problem.steps))
+    state.kept = kept
     state.descend(every, pins)
     state.total = state.cost(every)
     return state
@@ -138,6 +156,8 @@ class _State:
         self.wanted = [0] * len(problem.items)
         """Per value the layouts in which steps want it, as bits."""
         self.chosen = [-1] * len(problem.steps)
+        self.kept: dict[int, int] = {}
+        """Candidates of steps that shall not be chosen anew."""
         self.total = 0
 
     def descend(self, steps: Sequence[int], pins: Pins, by_time: bool = False) -> None:
@@ -152,7 +172,7 @@ class _State:
                 if value in self.problem.given:
                     self.lay(value, self.problem.given[value])
         for step in steps:
-            self.choose(step, self.best(step, pins=pins))
+            self.choose(step, self.kept[step] if step in self.kept else self.best(step, pins=pins))
         for timed in (False, True)[: 1 + by_time]:
             self.improve(steps, timed)
 
@@ -161,6 +181,8 @@ class _State:
         for _ in range(SWEEPS):
             changes = 0
             for step in steps:
+                if step in self.kept:
+                    continue
                 before = self.chosen[step]
                 self.release(step)
                 after = self.best(step, before, by_time=by_time)

@@ -41,7 +41,8 @@ def random_problem(seed: int) -> Problem:
         outputs = tuple(range(len(items), len(items) + len(candidates[0].outputs)))
         items += [Item(random.choice(((4, 6), (5, 3))), 4, place) for _ in outputs]
         steps.append(Step(inputs, outputs, place, candidates))
-    like = [(old, new) for old in range(3) for new in range(3, len(items)) if items[old] == items[new]]
+    pairs = product((old for old in range(3) if P not in given[old]), range(3, len(items)))
+    like = [(old, new) for old, new in pairs if items[old] == items[new]]
     if like:
         old, new = random.choice(like)
         candidates = tuple(Candidate((sbp,), (sbp,), 0) for sbp in LAYOUTS if P not in sbp)
@@ -65,7 +66,7 @@ class Plain:
     """Choices for some of the steps of a problem."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem, self.chosen = problem, dict[int, int]()
+        self.problem, self.chosen, self.kept = problem, dict[int, int](), dict[int, int]()
 
     def candidates(self, steps: Iterable[int]) -> list[tuple[int, Candidate]]:
         return [(s, self.problem.steps[s].candidates[self.chosen[s]]) for s in sorted(steps) if s in self.chosen]
@@ -144,7 +145,7 @@ class Plain:
         for number in steps:
             self.chosen.pop(number, None)
         for number in steps:
-            self.chosen[number] = self.best(number, 0, pins, False)
+            self.chosen[number] = self.kept[number] if number in self.kept else self.best(number, 0, pins, False)
         for timed in (False, True)[: 1 + by_time]:
             self.improve(steps, timed)
 
@@ -152,7 +153,8 @@ class Plain:
         for _ in range(SWEEPS):
             before = dict(self.chosen)
             for number in steps:
-                self.chosen[number] = self.best(number, self.chosen.pop(number), {}, by_time)
+                if number not in self.kept:
+                    self.chosen[number] = self.best(number, self.chosen.pop(number), {}, by_time)
             if self.chosen == before:
                 break
 
@@ -189,26 +191,34 @@ def following(problem: Problem, value: int) -> list[int]:
 
 
 def plainly(problem: Problem) -> tuple[int, ...]:
-    every, trials = range(len(problem.steps)), [Plain(problem)]
-    trials[0].descend(every, {})
-    pins = trials[0].slices()
-    tried = [pins] if pins else []
+    every, first = range(len(problem.steps)), Plain(problem)
+    for number, step in enumerate(problem.steps):
+        if len(step.outputs) == 1 and step.outputs[0] in problem.given:
+            layouts = [candidate.outputs[0] for candidate in step.candidates]
+            first.kept[number] = layouts.index(problem.given[step.outputs[0]])
+    first.descend(every, {})
+    pins, trials = first.slices(), [first]
+    tried = [(pins, first.kept)] if pins else []
     if 1 < len(pins) <= AFFORDABLE // len(problem.steps):
-        tried += [{value: target} for value, target in pins.items()]
-    for trial in tried:
+        tried += [({value: target}, first.kept) for value, target in pins.items()]
+    if first.kept:
+        tried.append(({}, {}))
+    for trial, kept in tried:
         trials.append(Plain(problem))
+        trials[-1].kept = kept
         trials[-1].descend(every, trial)
     best = min(trials, key=lambda plain: plain.seconds(every))
+    best.kept = {}
     for value, steps in sorted(((v, following(problem, v)) for v in pins), key=lambda item: len(item[1])):
         best.improve(steps, True)
-        before, kept = best.seconds(steps), dict(best.chosen)
+        before, chosen = best.seconds(steps), dict(best.chosen)
         best.descend(steps, {value: pins[value]} if value in best.slices() else {}, by_time=True)
         if best.seconds(steps) >= before:
-            best.chosen = kept
+            best.chosen = chosen
     return tuple(best.chosen[number] for number in every)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_the_search_equals_its_definition(seed: int) -> None:
     problem = random_problem(seed)
     assert greedy(problem).numbers == plainly(problem)
