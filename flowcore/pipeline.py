@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
+from flowcore.passes.broaden import broaden
 from flowcore.passes.channels_last import channels_last
 from flowcore.passes.checks import checks_first
 from flowcore.passes.cse import cse
@@ -28,7 +29,9 @@ from flowcore.verify import verify
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, renumber)
-LOCAL: tuple[Stage, ...] = (channels_last, view_slices, fold_transposes, compare_picks, fuse, compile_small, pack)
+LOCAL: tuple[Stage, ...] = (
+    channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack,
+)  # fmt: skip
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()
 _turn = RLock()
