@@ -47,9 +47,10 @@ def _alone(graph: Graph, node: Node) -> Node:
     if not node.inputs or _is_view(node) or not is_fusable(graph, node):
         return node
     kernel = _largest(graph, node)
-    # of arithmetic alone the loop is never slower than numpy's; sums of much are numpy's, which adds in pairs
-    is_plain = node.op.loop == "map" and not CALL.search(node.op.scalar)
-    splits = _splits(graph, [node], {}, kernel) if is_plain or prod(kernel) < ALONE else {}
+    splits = _splits(graph, [node], {}, kernel)
+    if prod(kernel) >= ALONE and (node.op.loop != "map" or CALL.search(node.op.scalar)):
+        # arithmetic and sums of rows are never slower than numpy's; other sums of much numpy adds in pairs
+        splits = {split: found for split, found in splits.items() if found.own[node.outputs[0]] == "column"}
     return _fused(graph, [node], kernel, splits, node.outputs, {}) if splits else node
 
 
