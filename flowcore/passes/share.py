@@ -191,6 +191,7 @@ class _Sharer:
         self.values, self.nodes = list(local.values), list[Node]()
         self.new: dict[int, int] = {}
         self.seen: set[int] = set()
+        self.results: set[int] = set()
         self.parts = {(common.input, common.box): self._value(common.part) for common in commons.values()}
 
     def run(self, groups: Mapping[int, int]) -> Graph:
@@ -271,6 +272,7 @@ class _Sharer:
             if common is not None:
                 views.append(View(common.ranks[0], common.key, common.type, (...,), common.type.shape))
                 outputs.append(node.outputs[0])
+                self.results.add(node.outputs[0])
             for task in direct.tasks if common is None else ():
                 for read in task.terms:
                     source = direct.sources[read.member]
@@ -339,14 +341,21 @@ class _Sharer:
         return all(is_contiguous(shape, read.index) for shape, read in zip(sources, task.terms, strict=True))
 
     def _kept(self, graph: Graph) -> Graph:
-        """`graph` with copies of the outputs that peers' memory would be."""
+        """`graph` with copies of the outputs that would be memory which others, or the next run, write to."""
         held = roots(graph)
+        results = {n for n in graph.outputs if held[n] == {n} and n in self.results}
+        lent = {*self.seen, *self.results, *self.parts.values(), *(common.input for common in self.commons.values())}
         copies: dict[int, int] = {}
-        nodes = list(graph.nodes)
         for number in graph.outputs:
-            if held[number] & self.seen and number not in copies:
-                copies[number] = self._value(graph.values[number].type)
-                collect = Collect(graph.values[number].type, (((...,), 1),))
-                nodes.append(Node(collect, (number,), (copies[number],), ""))
+            if held[number] & lent and number not in results and number not in copies:
+                copies[number] = self._value(self.values[number].type)
+        made = {
+            number: Node(Collect(self.values[number].type, (((...,), 1),)), (number,), (copy,))
+            for number, copy in copies.items()
+        }
+        nodes = [made[number] for number in graph.inputs if number in made]
+        for node in graph.nodes:  # at once, while the memory is what it was
+            nodes += [node, *(made[number] for number in node.outputs if number in made)]
         outputs = tuple(copies.get(number, number) for number in graph.outputs)
         return Graph(tuple(self.values), graph.inputs, tuple(nodes), outputs)
+

@@ -38,7 +38,8 @@ def show(
     """
     by_key = {common.key: (number, common) for number, common in parts.items()}
     values, maker = list(graph.values), {number: node for node in left for number in node.outputs}
-    escaped = {root for number in graph.outputs for root in roots(graph)[number]}
+    held = roots(graph)
+    escaped = {root for number in graph.outputs for root in held[number]}
     copies: dict[int, list[Node]] = {}
     keys: dict[int, int] = {}
     places: dict[int, tuple[int, Type]] = {}

@@ -20,6 +20,7 @@ from tests.sharing import (
     compared,
     meetings,
     model_and_step,
+    programs,
     trained,
     trained_with_holder,
     transitions,
@@ -124,6 +125,32 @@ def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str) -> None
     for found in fc.launch.run(trained_with_holder, ranks=2, args=(holder, 1)):
         for one, other in zip(found, alone[0], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_step_returns_of_its_parameters_outlives_the_next() -> None:
+    def run() -> None:
+        mesh = fc.Placement(fc.world_size(), ["data"])
+        weight = fc.nn.Parameter(fc.ones((40, 30), placement=mesh, sbp="B"))
+        x = fc.full((6, 40), 2.0, placement=mesh, sbp="S0")
+
+        @fc.compile
+        def step() -> list[fc.Tensor]:
+            before = [fc.expand_dims(weight, axis=0), weight.detach()[3:]]
+            grad = fc.grad(lambda w: fc.sum((x @ w) ** 2))(weight).to_global(sbp="S0")
+            with fc.no_grad():
+                weight.assign((weight.to_global(sbp="S0") - grad * 1e-4).to_global(sbp="B"))
+            return [*before, fc.reshape(weight, (-1,)), weight[1:] * 2]
+
+        found = [step() for _ in range(4)]
+        (program,) = programs(step)
+        assert len(program.sharing.common.commons) == 1
+        values = [1.0]
+        for results in found:
+            values.append(values[-1] - 1e-4 * 2 * 6 * 4 * 40 * values[-1])
+            for result, wanted in zip(results, (*[values[-2]] * 2, values[-1], 2 * values[-1]), strict=True):
+                np.testing.assert_allclose(result.to_local(), wanted, rtol=1e-5)
+
+    fc.launch.run(run, ranks=2)
 
 
 def test_programs_and_assignments_take_turns_with_the_same_parameters() -> None:
