@@ -22,7 +22,7 @@ PARTS = ("B", "P", "S0", "S1")
 @contextmanager
 def unshared() -> Iterator[None]:
     """A world of the same ranks that see no memory of each other."""
-    with activate(World(CountingTransport(current().transport))):
+    with activate(World(CountingTransport(current().transport), current().machine)):
         yield
 
 

@@ -57,6 +57,30 @@ for number in range(10_000):
         os.kill(os.getpid(), signal.SIGKILL)
     x.to_global(sbp=fc.B)
 """
+ONE_IS_KILLED_IN_A_STEP = """
+import os, signal
+from flowcore.comm.shared import SharedTransport
+wait, count = SharedTransport.wait, 0
+def dying(self, ranks, digest):
+    global count
+    count += 1
+    if fc.rank() == 1 and count == 30:
+        note()
+        os.kill(os.getpid(), signal.SIGKILL)
+    wait(self, ranks, digest)
+SharedTransport.wait = dying
+weight = fc.nn.Parameter(fc.ones((300, 100)))
+opt = fc.optim.Adam([weight], shard_states=weight.placement.axes[0])
+x = fc.ones((30, 300)).to_global(sbp=fc.S(0))
+@fc.compile
+def step():
+    loss = (x @ weight).sum()
+    loss.backward()
+    opt.step()
+    opt.zero_grad()
+for _ in range(100):
+    step()
+"""
 
 
 def seconds_to_end(ran: subprocess.CompletedProcess[str]) -> float:
@@ -94,9 +118,12 @@ def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Comm
     assert "DivergenceError" in ran.stderr and "rank 1 has ended its program" in ran.stderr
 
 
-def test_a_rank_that_is_killed_during_a_transfer_is_named_and_leaves_nothing(flowcore: Command, script: Script) -> None:
+@pytest.mark.parametrize("text", [ONE_IS_KILLED, ONE_IS_KILLED_IN_A_STEP], ids=["in a transfer", "in a step"])
+def test_a_rank_that_is_killed_while_others_need_it_is_named_and_leaves_nothing(
+    text: str, flowcore: Command, script: Script
+) -> None:
     before = set(os.listdir("/dev/shm"))
-    ran = flowcore("run", "-n", "3", script(PRELUDE + ONE_IS_KILLED))
+    ran = flowcore("run", "-n", "3", script(PRELUDE + text))
     assert seconds_to_end(ran) < SECONDS
     assert ran.returncode != 0
     assert "CommError: rank 1 failed: its process ended without a word" in ran.stderr, ran.stderr
