@@ -174,6 +174,16 @@ def sqrt_f8(x):
 
 
 @exact
+def pow_f4(x, y):
+    return x**y
+
+
+@exact
+def pow_f8(x, y):
+    return x**y
+
+
+@exact
 def sin_f4(x):
     return np.sin(x)
 
