@@ -15,6 +15,7 @@ from flowcore.computing import computing_seconds
 from flowcore.dtypes import DType
 from flowcore.errors import MemoryLimitError
 from flowcore.footprint import Footprint, footprint
+from flowcore.fusion import Fusion, fusion
 from flowcore.graph import Graph, Node
 from flowcore.passes.donate import Update
 from flowcore.placement.layout import Layout, Shape
@@ -135,6 +136,11 @@ class Plan:
         """The predicted time of all other operators on the busiest rank, each reckoned alone, as the planner does."""
         return computing_seconds(self.graph, self.machine)
 
+    @cached_property
+    def fusion(self) -> Fusion:
+        """How many operators the first rank runs, before and after fusion."""
+        return fusion(self.graph, self.updates)
+
     @property
     def peak_bytes(self) -> int:
         """The bytes that the rank which holds the most holds: inputs, and the arena of the compiled program."""
@@ -161,11 +167,12 @@ class Plan:
     def explain(self) -> str:
         """Every transfer with its reason, its bytes beside the bound, and the line that caused it; the peak of memory.
 
-        The peak comes with what it is made of and with the largest of what lives then.
+        Before that, how many operators a rank runs before and after fusion. The peak comes with what it is made of and
+        with the largest of what lives then.
         """
         head = (
             f"{len(self.graph.nodes)} operators, {len(self.transfers)} transfers: {self.bytes_moved} B in "
-            f"{self.messages} messages"
+            f"{self.messages} messages; {self.fusion}"
         )
         memory = (f"peak {self.footprint}; the largest then:", *(f"  {each}" for each in self.footprint.largest))
         return "\n".join((head, *(f"  {transfer}" for transfer in self.transfers), *memory))

@@ -177,10 +177,12 @@ def _rebuilt(graph: Graph, units: Sequence[_Unit], literals: dict[int, Node], le
         used = [number for number in made if number in graph.outputs or users.get(number, set()) - {place}]
         return _fused(graph, members, units[place].kernel, splits, used, literals)
 
-    nodes = [joined(place, *kernel) for place, kernel in kernels.items()]
-    loops = {node.op.body for node in nodes if isinstance(node.op, Fused)} if is_available() else set()
+    made = {place: joined(place, *kernel) for place, kernel in kernels.items()}
+    loops = {node.op.body for node in made.values() if isinstance(node.op, Fused)} if is_available() else set()
+    nodes: list[Node] = []
     for place, group in enumerate(groups):
-        if place in kernels:
+        if place in made:
+            nodes.append(made[place])
             continue
         small = joined(place, group, units[place].splits) if units[place].splits and len(group) > 1 else None
         # a small kernel is worth it whose loop is compiled in any case

@@ -65,3 +65,14 @@ def test_a_row_is_read_once_per_stage_and_only_what_is_costly_is_kept() -> None:
     assert isinstance(loss, Fused)
     kept = [loss.body.steps[number - len(loss.body.inputs)].name for number in loss.body.kept]
     assert kept == ["exp"] and [item.space for item in loss.body.inputs].count("c") == 0
+
+
+def test_a_plan_tells_how_many_operators_it_has_before_and_after_fusion() -> None:
+    @fc.compile
+    def f(x: fc.Tensor, w: fc.Tensor) -> fc.Tensor:
+        return fc.nn.gelu(x @ w, approximate="tanh") * 2 + x
+
+    plan = f.plan(fc.ones((256, 256)), fc.ones((256, 256)))
+    fusion = plan.fusion
+    assert fusion.before > 10 and (fusion.after, fusion.loops) == (2, 1), "a product and one loop"
+    assert f"{fusion.before} operators on a rank run as 2 calls, 1 of them fused loops" in plan.explain().split("\n")[0]
