@@ -21,7 +21,12 @@ def train(workload: Any, ranks: int, precision: str | None = None) -> tuple[Call
     model = MODELS[type(workload)](workload)
     model.load_state_dict(workload.weights(), strict=False)  # statistics of batches begin as they are
     model.place(mesh)
-    opt = fc.optim.Adam(model.parameters(), lr=workloads.LEARNING_RATE)
+    tables = getattr(workload, "tables", ())
+    rest = [parameter for name, parameter in model.named_parameters() if name not in tables]
+    opts: list[Any] = [fc.optim.Adam(rest, lr=workloads.LEARNING_RATE)]
+    if tables:
+        held = [parameter for name, parameter in model.named_parameters() if name in tables]
+        opts.append(fc.optim.SGD(held, lr=workloads.TABLE_RATE))
     batches = [
         tuple(fc.asarray(part, placement=mesh, sbp={"data": fc.S(0)}) for part in given) for given in workload.batches()
     ]
@@ -31,8 +36,9 @@ def train(workload: Any, ranks: int, precision: str | None = None) -> tuple[Call
         *x, y = batch
         loss = fc.nn.cross_entropy(model(*x), y)
         loss.backward()
-        opt.step()
-        opt.zero_grad()
+        for opt in opts:
+            opt.step()
+            opt.zero_grad()
         return loss
 
     return lambda number: float(step(*batches[number]).item()), fc.rank()
@@ -74,4 +80,16 @@ def resnet(workload: Any) -> Any:
     return resnet.ResNet(workload.width, workload.blocks)
 
 
-MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}
+def wide_deep(workload: Any) -> Any:
+    """The model of the example."""
+    import wide_deep
+
+    return wide_deep.WideDeep(workload.rows, workload.width, workload.fields, workload.hidden)
+
+
+MODELS: dict[type, Callable[[Any], Any]] = {
+    workloads.MLP: mlp,
+    workloads.GPT: gpt,
+    workloads.ResNet: resnet,
+    workloads.WideDeep: wide_deep,
+}

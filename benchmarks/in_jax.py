@@ -34,22 +34,28 @@ def train(workload: Any, ranks: int) -> tuple[Callable[[int], float], int]:
 
     logits = MODELS[type(workload)](workload)
 
-    def loss_of(w: Any, *batch: Any) -> Any:
+    tables = getattr(workload, "tables", ())  # of these the rows that a batch names have gradients, not the tables
+
+    def loss_of(w: Any, rows: Any, *batch: Any) -> Any:
         *x, y = batch
-        logs = jax.nn.log_softmax(logits(w, *x))
+        logs = jax.nn.log_softmax(logits(w | rows, *x))
         return -jnp.take_along_axis(logs, y[..., None], -1).mean()
 
     def update(w: Any, m: Any, v: Any, t: Any, *batch: Any) -> Any:
-        loss, g = jax.value_and_grad(loss_of)(w, *batch)
+        rest = {name: value for name, value in w.items() if name not in tables}
+        rows = {name: w[name][batch[0]] for name in tables}
+        loss, (g, changes) = jax.value_and_grad(loss_of, (0, 1))(rest, rows, *batch)
         m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
         rate, fix = workloads.LEARNING_RATE / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
-        w = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) / fix + 1e-8), w, m, v)
-        return w, m, v, t + 1, loss
+        rest = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) / fix + 1e-8), rest, m, v)
+        changed = {name: w[name].at[batch[0]].add(-workloads.TABLE_RATE * changes[name]) for name in tables}
+        return rest | changed, m, v, t + 1, loss
 
     compiled = jax.jit(update, donate_argnums=(0, 1, 2))
     batches = [tuple(map(by_rows, given)) for given in workload.batches()]
-    w, m, v = ({name: everywhere(value * scale) for name, value in weights.items()} for scale in (1, 0, 0))
+    w = {name: everywhere(value) for name, value in weights.items()}
+    m, v = ({name: everywhere(value * 0) for name, value in weights.items() if name not in tables} for _ in range(2))
     state: list[Any] = [w, m, v, everywhere(np.ones((), "f4"))]
 
     def step(number: int) -> float:
@@ -61,7 +67,7 @@ def train(workload: Any, ranks: int) -> tuple[Callable[[int], float], int]:
 
 def mlp(workload: Any) -> Model:
     """Linear layers with relu between them."""
-    names = [name[:-7] for name in workload.weights() if name.endswith(".weight")]  # jax sorts the keys of a dict
+    names = [name[:-5] for name in workload.weights() if name.endswith(".bias")]  # jax sorts the keys of a dict
 
     def logits(w: Any, x: Any) -> Any:
         for name in names:
@@ -96,4 +102,20 @@ def gpt(workload: Any) -> Model:
     return logits
 
 
-MODELS: dict[type, Callable[[Any], Model]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}
+def wide_deep(workload: Any) -> Model:
+    """The wide & deep model of the example; where its weights have a table, it is given the rows of the batch."""
+    dense = mlp(workload)
+
+    def logits(w: Any, ids: Any, numbers: Any) -> Any:
+        x = jnp.concatenate([w["deep.weight"].reshape(len(ids), -1), numbers], 1)
+        return dense(w, x) + w["wide.weight"].sum(1)
+
+    return logits
+
+
+MODELS: dict[type, Callable[[Any], Model]] = {
+    workloads.MLP: mlp,
+    workloads.GPT: gpt,
+    workloads.ResNet: resnet,
+    workloads.WideDeep: wide_deep,
+}

@@ -68,13 +68,19 @@ def _input(part: Any, is_channels_last: bool) -> Any:
 
 
 def _optimizers(model: Any) -> list[Any]:
-    """Fused Adam for the tensors of one process, and for those spread over several, which it takes apart."""
+    """Fused Adam for the tensors of one process, and for those spread over several, which it takes apart.
+
+    Tables whose gradients are sparse are trained by gradient descent.
+    """
     from torch.distributed.tensor import DTensor
 
+    tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding) and part.sparse]
     groups: dict[bool, list[Any]] = {}
     for parameter in model.parameters():
-        groups.setdefault(isinstance(parameter, DTensor), []).append(parameter)
-    return [torch.optim.Adam(group, lr=workloads.LEARNING_RATE, fused=True) for group in groups.values()]
+        if not any(parameter is table for table in tables):
+            groups.setdefault(isinstance(parameter, DTensor), []).append(parameter)
+    found: list[Any] = [torch.optim.Adam(group, lr=workloads.LEARNING_RATE, fused=True) for group in groups.values()]
+    return [*found, torch.optim.SGD(tables, lr=workloads.TABLE_RATE)] if tables else found
 
 
 def _fsdp(model: Any, ranks: int) -> Any:
@@ -177,4 +183,32 @@ def gpt(workload: Any) -> Any:
     return model
 
 
-MODELS: dict[type, Callable[[Any], Any]] = {workloads.MLP: mlp, workloads.GPT: gpt, workloads.ResNet: resnet}
+class WideDeep(nn.Module):
+    """The wide & deep model of the example, whose tables have sparse gradients."""
+
+    def __init__(self, workload: Any) -> None:
+        super().__init__()
+        inputs = workload.fields * workload.width + workload.numbers
+        self.wide = nn.Embedding(workload.rows, workload.classes, sparse=True)
+        self.deep = nn.Embedding(workload.rows, workload.width, sparse=True)
+        self.up, self.middle = nn.Linear(inputs, workload.hidden), nn.Linear(workload.hidden, workload.hidden // 2)
+        self.down = nn.Linear(workload.hidden // 2, workload.classes)
+
+    def forward(self, ids: Any, numbers: Any) -> Any:
+        x = torch.cat([self.deep(ids).flatten(1), numbers], 1)
+        return self.down(functional.relu(self.middle(functional.relu(self.up(x))))) + self.wide(ids).sum(1)
+
+
+def wide_deep(workload: Any) -> Any:
+    """The model with the weights of the workload."""
+    model = WideDeep(workload)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in workload.weights().items()})
+    return model
+
+
+MODELS: dict[type, Callable[[Any], Any]] = {
+    workloads.MLP: mlp,
+    workloads.GPT: gpt,
+    workloads.ResNet: resnet,
+    workloads.WideDeep: wide_deep,
+}

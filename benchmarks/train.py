@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 TOLERANCE = 2e-3
 LOOSE = 2e-2
 """The relative difference of losses that is allowed, and that with 16-bit arithmetic."""
-STEPS = {"mlp": 20, "gpt": 6, "resnet": 10, "tiny": 2000}
+STEPS = {"mlp": 20, "gpt": 6, "resnet": 10, "wide_deep": 20, "tiny": 2000}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 CACHE = "HOME"
 COLD = ("mlp", "gpt")

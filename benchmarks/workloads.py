@@ -9,6 +9,7 @@ import numpy as np
 
 BATCHES = 4
 LEARNING_RATE = 1e-3
+TABLE_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,52 @@ class ResNet:
         ]
 
 
-WORKLOADS: dict[str, MLP | GPT | ResNet] = {
+@dataclass(frozen=True)
+class WideDeep:
+    """Tables of `rows` categories, `fields` of them in an example, and an MLP, as `examples/wide_deep.py` describes it.
+
+    The tables are trained by plain gradient descent, which every contender does row by row; the MLP by Adam.
+    """
+
+    rows: int
+    width: int
+    fields: int
+    hidden: int
+    batch: int
+    numbers: int = 13
+    classes: int = 2
+    tables: tuple[str, ...] = ("wide.weight", "deep.weight")
+
+    def weights(self) -> dict[str, Any]:
+        """Initial parameters by the names that the example gives them."""
+        draw = np.random.default_rng(0)
+        sizes = (self.fields * self.width + self.numbers, self.hidden, self.hidden // 2, self.classes)
+        found = {"wide.weight": np.zeros((self.rows, self.classes), "float32")}
+        found["deep.weight"] = draw.standard_normal((self.rows, self.width), "float32") * np.float32(0.05)
+        for name, inputs, outputs in zip(("up", "middle", "down"), sizes, sizes[1:], strict=False):
+            found[f"{name}.weight"] = draw.uniform(-1, 1, (outputs, inputs)).astype("float32") / np.float32(inputs**0.5)
+            found[f"{name}.bias"] = np.zeros(outputs, "float32")
+        return found
+
+    fused_weights = weights
+
+    def batches(self) -> list[tuple[Any, ...]]:
+        """Random categories, numbers and classes."""
+        draw = np.random.default_rng(1)
+        return [
+            (
+                draw.integers(self.rows, size=(self.batch, self.fields)),
+                draw.normal(size=(self.batch, self.numbers)).astype("float32"),
+                draw.integers(self.classes, size=self.batch),
+            )
+            for _ in range(BATCHES)
+        ]
+
+
+WORKLOADS: dict[str, MLP | GPT | ResNet | WideDeep] = {
     "mlp": MLP((784, 2048, 2048, 10), 256),
     "gpt": GPT(4, 8, 256, 128, 4096, 16),
     "resnet": ResNet(32, 1, 32, 64),
+    "wide_deep": WideDeep(1_000_000, 64, 26, 512, 1024),
     "tiny": MLP((64, 64, 10), 32),
 }
