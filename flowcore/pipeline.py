@@ -14,10 +14,12 @@ from flowcore.passes.channels_last import channels_last
 from flowcore.passes.checks import checks_first
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
+from flowcore.passes.fold import fold
 from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.rows import keep_rows
+from flowcore.passes.simplify import simplify
 from flowcore.passes.transposes import fold_transposes
 from flowcore.passes.views import pack, view_slices
 from flowcore.placement.machine import Machine
@@ -27,7 +29,7 @@ from flowcore.runtime import Program, lower
 from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
-LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, keep_rows)
+LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, renumber)
 LOCAL: tuple[Stage, ...] = (
     channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack,
