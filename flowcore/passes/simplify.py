@@ -3,7 +3,8 @@
 Every rule holds bit for bit in IEEE arithmetic, for infinities, nan and both zeros: x + 0.0 is not x where x is -0.0,
 so it stays, while x − 0.0 and x + -0.0 go; (x · a) · b is not x · (a b) where a product overflows, so only signs are
 merged. (x · x rounds once; as x² a library may be a unit in the last place off.) A rule is a function from the node to
-a value's number (the node's result is that value), to another node, or to None (it does not apply); the table says which rules an operator has.
+a value's number (the node's result is that value), to another node, or to None (it does not apply);
+the table says which rules an operator has.
 """
 
 from __future__ import annotations
@@ -157,16 +158,6 @@ def _straight(on: _Simplifier, node: Node) -> Found:
     return None if source is None else replace(node, inputs=source.inputs)
 
 
-def _without_ones(on: _Simplifier, node: Node) -> Found:
-    """A broadcast of what was given dimensions of length 1 in front: that of the value itself."""
-    source = on.maker(node.inputs[0], "reshape")
-    if source is None:
-        return None
-    before, after = on.type(source.inputs[0]).shape, on.type(source.outputs[0]).shape
-    leads = (1,) * (len(after) - len(before)) + before == after
-    return replace(node, inputs=source.inputs) if leads else None
-
-
 def _unmoved(on: _Simplifier, node: Node) -> Found:
     """A transpose that leaves all dimensions of more than one element in order, as a reshape, or as nothing."""
     op: Any = node.op
@@ -243,7 +234,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "negative": (_double_negative,),
     "where": (_chosen,),
     "reshape": (_same_shape, _straight),
-    "broadcast_to": (_same_shape, _straight, _without_ones),
+    "broadcast_to": (_same_shape, _straight),
     "permute": (_unmoved, _one_order),
     "cast": (_same_dtype, _one_cast),
 }  # fmt: skip
