@@ -1,14 +1,12 @@
 """Makes every change of layout an operator: annotated graph → physical graph.
 
-A value wanted in several layouts gets one `box` node per layout, however many nodes read it, or a row of them where a
-path over other layouts takes less time on the machine (`comm.path`); requests (`to_global`) are then fulfilled by these
-nodes and disappear.
+A value wanted in several layouts gets one `box` node per layout, however many nodes read it; requests (`to_global`) are
+then fulfilled by these nodes and disappear.
 """
 
 from __future__ import annotations
 
 from flowcore.boxing_op import Boxing, Carry, Relayout
-from flowcore.comm.path import choose_path
 from flowcore.errors import PlanError
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.placement.machine import Machine
@@ -18,7 +16,7 @@ from flowcore.region import Region
 
 
 def box(graph: Graph, machine: Machine) -> Graph:
-    """The physical graph: each node's inputs lie as it reads them; `machine` says which way there is the fastest."""
+    """The physical graph: each node's inputs lie as it reads them; `machine` says which ranks share a host."""
     return _Boxer(graph, machine).run()
 
 
@@ -68,14 +66,9 @@ class _Boxer:
         return self.moved[key]
 
     def _move(self, number: int, target: Value, where: str, reason: str) -> int:
-        """The number of value `number` laid out as `target`, after one or several changes of layout."""
-        type = target.type
-        path = choose_path(type.shape, type.dtype, self.builder.values[number].layout, target.layout, self.machine)
-        hosts = self.machine.hosts_of(path.ranks)
-        for position, leg in enumerate(path.legs, 1):
-            is_last = position == len(path.legs)
-            there = target if is_last else Value(type, leg.target.placement, leg.target.sbp)
-            why = reason if len(path.legs) == 1 else f"{reason}, leg {position} of {len(path.legs)}"
-            op = Boxing(str(leg.source), str(leg.target), hosts)
-            (number,) = self.builder.node(op, [number], [there], where, why)
-        return number
+        """The number of value `number` laid out as `target`."""
+        source = self.builder.values[number].layout
+        hosts = self.machine.hosts_of((*source.placement.ranks, *target.placement.ranks))
+        op = Boxing(str(source), str(target.layout), hosts)
+        (new,) = self.builder.node(op, [number], [target], where, reason)
+        return new

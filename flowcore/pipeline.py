@@ -10,14 +10,17 @@ from weakref import WeakValueDictionary
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.passes.broaden import broaden
+from flowcore.passes.bucket import bucket
 from flowcore.passes.channels_last import channels_last
 from flowcore.passes.checks import checks_first
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
+from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.picks import compare_picks
+from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
 from flowcore.passes.simplify import simplify
 from flowcore.passes.transposes import fold_transposes
@@ -30,7 +33,7 @@ from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
-PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, renumber)
+PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
     channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack,
 )  # fmt: skip
@@ -57,8 +60,10 @@ def physical(graph: Graph, machine: Machine) -> Graph:
 
 
 def _physical(graph: Graph, machine: Machine) -> Graph:
-    bodies, planned, boxed = (partial(stage, machine=machine) for stage in (settled, plan, box))
-    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL)
+    bodies, planned, boxed, fewer, routed = (
+        partial(stage, machine=machine) for stage in (settled, plan, box, bucket, route)
+    )
+    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL, fewer, routed, cse, renumber)
     for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)
