@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from flowcore.capsules import array_of, capsule_of
 from flowcore.dispatch import asarray, gathered, located
 from flowcore.dtypes import as_dtype
 from flowcore.errors import CopyError, GradError, PlacementError, TraceError
@@ -51,7 +52,7 @@ def from_dlpack(
     if not hasattr(x, "__dlpack__"):
         raise CopyError(f"from_dlpack of {type(x).__name__}: it has no __dlpack__; use asarray")
     try:
-        array = np.from_dlpack(x)
+        array = array_of(x)
     except Exception as error:  # another library raises what it likes
         raise CopyError(f"from_dlpack of {type(x).__name__}: {error}") from error
     return asarray(array, placement=place, sbp=sbp, copy=bool(copy))
@@ -66,13 +67,13 @@ def to_dlpack(x: Tensor, max_version: Any, dl_device: Any, copy: bool | None) ->
     if dl_device not in (None, CPU):
         raise CopyError(f"a tensor cannot be exported to device {dl_device}: it lives in main memory, {CPU}")
     if max_version is not None and max_version >= READ_ONLY and not copy:
-        return whole(x).__dlpack__(max_version=max_version)
+        return capsule_of(whole(x), max_version=max_version)
     block = x.numpy() if copy else _shared(x)
     if not block.flags.writeable:
         if copy is False:
             raise CopyError("this memory is only to be read, which a reader before DLPack 1.0 cannot know: let it copy")
         block = block.copy()
-    return block.__dlpack__(max_version=max_version)
+    return capsule_of(block, max_version=max_version)
 
 
 @function

@@ -101,3 +101,20 @@ def test_without_ml_dtypes_bfloat16_is_refused_with_the_remedy(monkeypatch: pyte
     monkeypatch.setattr(dtypes, "NAMES", {k: v for k, v in dtypes.NAMES.items() if v.kind != "V"})
     with pytest.raises(DTypeError, match=r"install flowcore\[bf16\]"):
         fc.zeros((2,), dtype="bfloat16")
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+@pytest.mark.parametrize("max_version", [None, (1, 0)])
+def test_narrow_tensors_go_out_and_come_in_by_dlpack(dtype: np.dtype[Any], max_version: Any) -> None:
+    class Foreign:
+        """Another library's array, as far as DLPack sees it."""
+
+        def __dlpack__(self, **_: Any) -> Any:
+            return x.__dlpack__(max_version=max_version)
+
+        def __dlpack_device__(self) -> Any:
+            return x.__dlpack_device__()
+
+    x = fc.asarray(np.arange(6.0).reshape(2, 3), dtype=dtype)
+    y = fc.from_dlpack(Foreign())
+    assert y.dtype == dtype and bits_equal(y.numpy(), x.numpy())

@@ -6,6 +6,7 @@ import errno
 import os
 import warnings
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from flowcore.comm.execute import execute
 from flowcore.comm.mpi import MpiTransport
 from flowcore.comm.shared import join
 from flowcore.comm.transport import Transport
+from flowcore.dtypes import NARROW
 from flowcore.placement.layout import Layout
 from flowcore.placement.mesh import Placement
 from tests.comm.tensors import ONE_AXIS, gather, mesh, random_tensor, scatter
@@ -54,6 +56,14 @@ def test_every_pair_on_one_axis_is_right(transport: Transport, shape: tuple[int,
         for there in (mesh(size), Placement(list(range(size))[::-1]), mesh(1, first=size - 1), mesh(size - 1)):
             check(transport, shape, Layout(mesh(size), a), Layout(there, b), "f8")
             check(transport, shape, Layout(there, a), Layout(mesh(size), b), "f8")
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_numbers_of_16_bits_are_moved_and_reduced(transport: Transport, dtype: Any) -> None:
+    layouts = [Layout(mesh(transport.size), sbp) for sbp in ONE_AXIS]
+    for source, target in product(layouts, layouts):
+        check(transport, (5, 7), source, target, dtype.name)
+    check(transport, (600, 500), layouts[3], layouts[0], dtype.name)
 
 
 def test_two_axes_are_right(transport: Transport) -> None:
