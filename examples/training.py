@@ -31,6 +31,8 @@ class Options:
     batch: int = option(256, "rows of a batch, over all ranks")
     lr: float = option(1e-3, "learning rate")
     dtype: str = option("float32", "dtype of the parameters")
+    precision: str | None = option(None, "bf16 or fp16: sums of products are computed so", str)
+    compress: str | None = option(None, "bf16 or 1bit: gradients cross ranks so", str)
     seed: int = option(0, "seed of parameters and data")
     losses: str | None = option(None, "write the loss of every step to this file, as JSON", str)
     quiet: bool = option(False, "print nothing")
@@ -102,7 +104,7 @@ def train(
         opt.zero_grad()
         return loss
 
-    compiled = fc.compile(step)
+    compiled = fc.compile(step, precision=options.precision, compress=options.compress)
     chosen, report = step if options.eager else compiled, Report()
     for number, batch in enumerate(batches):
         began = time.perf_counter()
