@@ -22,6 +22,7 @@ import numpy as np
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.route import Direct, Read, Task, direct_of, is_contiguous
+from flowcore.dtypes import kind_of, widened
 from flowcore.graph import Graph, Node, Value, digest_of
 from flowcore.local import Move, localize
 from flowcore.meeting_op import Collect, Post, View, Wait
@@ -303,21 +304,37 @@ class _Sharer:
         (result,) = node.outputs
         if self._is_plain(direct):
             (task,) = direct.tasks
-            first, *rest = (self._term(node, read, task, views) for read in task.terms)
-            if not rest:
-                self.new[result] = first
+            terms = [self._term(node, read, task, views) for read in task.terms]
+            if len(terms) == 1:
+                self.new[result] = terms[0]
                 return
-            if len(plan.levels) == 1 and plan.dtype.kind in JOINED[plan.levels[0][1]][1]:
-                join = OPS[JOINED[plan.levels[0][1]][0]]()
-                for place, term in enumerate(rest, 1):
-                    made = result if place == len(rest) else self._value(Type(direct.shape, plan.dtype))
-                    self.nodes.append(Node(join, (first, term), (made,), node.where))
-                    first = made
+            if len(plan.levels) == 1 and kind_of(plan.dtype) in JOINED[plan.levels[0][1]][1]:
+                self._join(terms, node, Type(direct.shape, widened(plan.dtype)))
                 return
         parts = tuple((task.index, len(task.terms)) for task in direct.tasks)
         inputs = tuple(self._term(node, read, task, views) for task in direct.tasks for read in task.terms)
         collect = Collect(Type(direct.shape, plan.dtype), parts, plan.levels, direct.fills)
         self.nodes.append(Node(collect, inputs, (result,), node.where))
+
+    def _join(self, terms: Sequence[int], node: Node, type: Type) -> None:
+        """The terms reduced one after the other, narrow ones in float32 and rounded once; `type`: that of the sums."""
+        assert isinstance(node.op, Move)
+        join, is_cast = OPS[JOINED[node.op.plan.levels[0][1]][0]](), type.dtype != node.op.type.dtype
+        if is_cast:
+            terms = [self._cast(term, self._value(type), node) for term in terms]
+        first, *rest = terms
+        for place, term in enumerate(rest, 1):
+            made = node.outputs[0] if place == len(rest) and not is_cast else self._value(type)
+            self.nodes.append(Node(join, (first, term), (made,), node.where))
+            first = made
+        if is_cast:
+            self._cast(first, node.outputs[0], node)
+
+    def _cast(self, source: int, result: int, node: Node) -> int:
+        """`source` in the dtype of `result`."""
+        cast: Any = OPS["cast"]
+        self.nodes.append(Node(cast(self.values[result].type.dtype.name), (source,), (result,), node.where))
+        return result
 
     def _term(self, node: Node, read: Read, task: Task, views: Mapping[int, int]) -> int:
         if read.member >= 0:
