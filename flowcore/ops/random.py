@@ -17,6 +17,9 @@ import numpy as np
 from flowcore.dispatch import operands
 from flowcore.dtypes import as_dtype, float32, int64
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Kernel, Launch
+from flowcore.jit.source import NAMES
+from flowcore.jit.store import is_available
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
 from flowcore.ops.call import apply
@@ -40,6 +43,8 @@ class Draw(Op):
     logical: tuple[int, ...] = ()
 
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def infer(self, key: Type) -> tuple[Type, ...]:
         if self.dtype not in self.dtypes:
@@ -65,6 +70,13 @@ class Draw(Op):
         keys = key.reshape(-1, 2).astype(np.uint64).tolist()
         drawn = [self.draw(seed, counter) for seed, counter in keys]
         return np.stack(drawn).reshape(key.shape[:-1] + self.shape) if drawn else self.nothing(key.shape[:-1])
+
+    def write(self, results: Sequence[Array | None], key: Array) -> Any:
+        (memory,), drawn = results, self.kernel(key)
+        if memory is None:
+            return drawn
+        np.copyto(memory, drawn)
+        return memory
 
     def nothing(self, batch: Shape) -> Array:
         """The result for no key."""
@@ -144,6 +156,18 @@ class Uniform(Draw):
     """Uniform in [0, 1)."""
 
     name: ClassVar[str] = "uniform"
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        key, kind = types[0], NAMES[self.dtype]
+        if key.dtype != int64 or 0 in self.shape or not is_available():
+            return None
+        bases, length = runs(self.shape, self.offset, self.logical)
+        steps = np.diff(bases)
+        if steps.size and (steps != steps[0]).any():
+            return None
+        step = int(steps[0]) if steps.size else 0
+        kernel = Kernel(f"from flowcore.jit.philox import uniform_{kind} as loop", 5, ("i8", kind))
+        return Launch(kernel, (len(bases), length, int(bases[0]), step, key.size // 2))
 
     def elements(self, words: Array) -> Array:
         return _unit(words, self.dtype)
