@@ -18,6 +18,9 @@ import numpy as np
 
 from flowcore.dtypes import float64, int64, is_real
 from flowcore.errors import DTypeError, ShapeError
+from flowcore.jit.launch import Kernel, Launch
+from flowcore.jit.source import NAMES
+from flowcore.jit.store import is_available
 from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
 from flowcore.ops.call import apply
@@ -40,6 +43,8 @@ class Windowed(Op):
     dilations: tuple[int, ...]
     before: tuple[int, ...]
 
+    makes_memory: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     makes_rows: ClassVar[bool] = True
     """Whether the result has the rows p (else: those of x)."""
     arity: ClassVar[int] = 1
@@ -78,6 +83,27 @@ class Windowed(Op):
 
     def batched(self, flags: Sequence[bool], size: int, types: Sequence[Type]) -> Op | None:
         return self if all(flags) else None
+
+    def write(self, results: Sequence[Array | None], *arrays: Any) -> Any:
+        found = self.kernel(*arrays)
+        if results[0] is None:
+            return found
+        results[0][...] = found
+        return results[0]
+
+    def launch(self, types: Sequence[Type]) -> Launch | None:
+        x, spatial = types[0], len(self.taps)
+        (result,) = self.infer(*types)
+        kinds = tuple(NAMES.get(str(type.dtype), "") for type in (*types, result))
+        if spatial > 3 or kinds[0] not in ("f4", "f8") or "" in kinds or not is_available():
+            return None
+        given = x.shape[x.ndim - spatial :]
+        of_x, rows = (given, self.lengths) if self.makes_rows else (self.lengths, given)
+        axes = zip(of_x, rows, self.taps, self.strides, self.dilations, self.before, strict=True)
+        alone = ((1, 1, 1, 1, 1, 0),) * (3 - spatial)
+        numbers = (prod(x.shape[: x.ndim - spatial]), *(number for axis in (*alone, *axes) for number in axis))
+        source = f"from flowcore.jit.windows import {self.name} as loop"
+        return Launch(Kernel(source, len(numbers), kinds, checks=True), numbers)
 
     def places(self, taken: Array, lengths: Shape) -> tuple[Array, Array]:
         """(flat spatial index in x of spatial `lengths`, whether it is inside) of the taps `taken`, by row."""
