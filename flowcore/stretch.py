@@ -24,6 +24,7 @@ from flowcore.jit.source import NAMES
 from flowcore.jit.store import prepare
 from flowcore.jit.table import Table, address_of
 from flowcore.op import Array, Type
+from flowcore.passes.views import scattered
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,11 @@ class Stretch:
             raise GraphError(f"a block of {array.dtype} and shape {array.shape} where {type} is due: report this")
         if array.flags.c_contiguous and array.flags.aligned:
             self.seen[place] = ref(array)
-        else:
-            array = self.copies[place] = array.copy()  # anew at every call: the original may change
+        else:  # anew at every call: the original may change
+            if place not in self.copies:
+                self.copies[place] = np.empty(type.shape, type.dtype)
+            np.copyto(self.copies[place], array)
+            array = self.copies[place]
         self._point(root, array)
 
     def _point(self, root: int, array: Array) -> None:
@@ -171,7 +175,8 @@ class Joiner:
 
     def run(self, instructions: Sequence[Instruction]) -> Joined:
         """`instructions` with stretches."""
-        launches = [_launch(self.graph, instruction, self.registers) for instruction in instructions]
+        apart = scattered(self.graph)
+        launches = [_launch(self.graph, instruction, self.registers, apart) for instruction in instructions]
         prepare(found.kernel for found in launches if isinstance(found, Launch))
         pairs = list(zip(instructions, launches, strict=True))
         wanted = {*self.outputs, *(number for each, found in pairs if found is None for number in each.inputs)}
@@ -218,14 +223,19 @@ class Joiner:
                 self.made.append((Instruction((place.root,), (number,), (), False, None), seen))
 
 
-def _launch(graph: Graph, instruction: Instruction, registers: Mapping[int, Array]) -> Launch | int | None:
-    """The compiled kernel of an instruction; where its result begins in its input; None where Python makes the call."""
+def _launch(
+    graph: Graph, instruction: Instruction, registers: Mapping[int, Array], apart: Collection[int]
+) -> Launch | int | None:
+    """The compiled kernel of an instruction; where its result begins in its input; None where Python makes the call.
+
+    apart: the values whose elements may lie apart.
+    """
     if instruction.moves or instruction.node is None:
         return None
     op, types = instruction.node.op, graph.types(instruction.inputs)
     offset = op.view(types)
     if offset is not None:
-        return offset
+        return None if instruction.inputs[0] in apart else offset
     found = op.launch(types)
     if found is None:
         return None

@@ -40,7 +40,7 @@ def formula(text: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 CHECK = """
-    for i in range(K):
+    for i in range(indices.shape[0]):
         if indices[i] < -total or indices[i] >= total:
             return 1
 """
@@ -48,10 +48,11 @@ PLACE = "place = indices[i] - first if indices[i] >= 0 else indices[i] + total -
 TAKE = """
 @exact
 def loop(K, C, first, N, total, table, indices, y):{check}
-    for i in range(K):
+    for i in range(indices.shape[0]):
         {place}
         row = y[i * C:i * C + C]
         if place >= 0 and place < N:
+            place += i // K * N
             source = table[place * C:place * C + C]
             for q in range(row.shape[0]):
                 row[q] = source[q]
@@ -64,9 +65,10 @@ ADD = """
 @exact
 def loop(K, C, first, N, total, rows, indices, y):{check}
     y[:] = 0
-    for i in range(K):
+    for i in range(indices.shape[0]):
         {place}
         if place >= 0 and place < N:
+            place += i // K * N
             row = rows[i * C:i * C + C]
             target = y[place * C:place * C + C]
             for q in range(row.shape[0]):
@@ -133,13 +135,13 @@ REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
 
 
 def take(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
-    """`count` rows of `width` elements of a table of `length` rows; zeros for those that others hold."""
+    """`count` rows of `width` elements of each table of `length` rows; zeros for those that others hold."""
     kernel = Kernel(TAKE.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
     return Launch(kernel, (count, width, first, length, total))
 
 
 def add(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
-    """The sums of `count` rows by index, as a table of `length` rows."""
+    """The sums of every `count` rows by index, as tables of `length` rows."""
     kernel = Kernel(ADD.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
     return Launch(kernel, (count, width, first, length, total))
 

@@ -125,7 +125,7 @@ class Take(Op):
 
     def launch(self, types: Sequence[Type]) -> Launch | None:
         table, indices = types
-        return rows_launch(take_rows, self, table, indices, table.shape[0]) if not self.axis else None
+        return rows_launch(take_rows, self, table, indices, table.shape[self.axis])
 
     def flops(self, *types: Type) -> int:
         return 0
@@ -151,12 +151,15 @@ class Take(Op):
 
 
 def rows_launch(make: Callable[..., Launch], op: Any, rows: Type, indices: Type, length: int) -> Launch | None:
-    """What `make` gives for an operator on the first dimension of tables of `length` rows; None: no loop is made."""
+    """What `make` gives for an operator on the first dimension of tables of `length` rows; None: no loop is made.
+
+    There may be a batch of tables, and indices for each.
+    """
     kind, index = NAMES.get(str(rows.dtype), ""), NAMES.get(str(indices.dtype), "")
-    if kind not in ("f4", "f8", "i4", "i8") or index not in ("i4", "i8"):
+    if op.axis != op.batch or kind not in ("f4", "f8", "i4", "i8") or index not in ("i4", "i8"):
         return None
-    width = prod(rows.shape[1 if make is take_rows else indices.ndim :])
-    return make(kind, index, indices.size, width, op.start, length, length if op.total < 0 else op.total)
+    width = prod(rows.shape[op.axis + 1 if make is take_rows else indices.ndim :])
+    return make(kind, index, prod(indices.shape[op.batch :]), width, op.start, length, length if op.total < 0 else op.total)
 
 
 def _type(array: Array) -> Type:

@@ -145,7 +145,7 @@ class ScatterAdd(Scatter):
 
     def launch(self, types: Sequence[Type]) -> Launch | None:
         rows, indices = types
-        return rows_launch(add_rows, self, rows, indices, self.length) if not self.axis else None
+        return rows_launch(add_rows, self, rows, indices, self.length)
 
     def vjp(self, dy: Tensor, rows: Tensor, indices: Tensor) -> Any:
         return apply(Take(self.axis, self.batch), dy, indices), None

@@ -6,20 +6,24 @@ into a register, where it is read by what takes its elements in order: a reshape
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from flowcore.comm.route import is_contiguous
 from flowcore.graph import Builder, Graph, Node
 from flowcore.local import Move
+from flowcore.meeting_op import Wait
 from flowcore.op import OPS, Array, Op, Type
 from flowcore.placement.layout import Box, Shape
 
 SCATTERED = ("permute", "broadcast_to", "slice")
 """Operators whose results may skip or repeat elements of their operands."""
+SAME = ("alias", "barrier", "stop_gradient", "below")
+"""Operators that give their operand."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +59,36 @@ class Packed(Op):
 
 def pack(graph: Graph) -> Graph:
     """`graph` with a register for every copy that makes elements contiguous."""
-    builder = Builder(graph)
-    scattered: set[int] = set()
+    builder, apart = Builder(graph), scattered(graph)
     for node in graph.nodes:
         match node.op.name:
-            case "reshape" if node.inputs[0] in scattered:
+            case "reshape" if node.inputs[0] in apart:
                 node = replace(node, op=Packed(graph.values[node.outputs[0]].type.shape))
             case "fused":
-                node = replace(node, inputs=tuple(_packed(builder, node, n, scattered) for n in node.inputs))
-        if node.op.name in SCATTERED and not _is_range(builder, node, scattered):
-            scattered.update(node.outputs)
+                node = replace(node, inputs=tuple(_packed(builder, node, n, apart) for n in node.inputs))
         builder.nodes.append(node)
     return builder.graph(graph.outputs)
 
 
-def _is_range(builder: Builder, node: Node, scattered: Container[int]) -> bool:
-    """Whether the result of `node` is one range of its operand's memory."""
-    return node.inputs[0] not in scattered and node.op.view([builder.values[n].type for n in node.inputs]) is not None
+def scattered(graph: Graph) -> set[int]:
+    """The values whose elements may lie apart, or repeat."""
+    found: set[int] = set()
+    for node in graph.nodes:
+        if isinstance(node.op, Wait):
+            pairs = zip(node.outputs, node.op.views, strict=True)
+            found.update(number for number, view in pairs if not is_contiguous(view.source.shape, view.index))
+        elif node.op.name in SCATTERED:
+            is_part = node.op.view(graph.types(node.inputs)) is not None
+            if node.inputs[0] in found or not is_part:
+                found.update(node.outputs)
+        elif node.op.name in SAME and node.inputs[0] in found:
+            found.update(node.outputs)
+    return found
 
 
-def _packed(builder: Builder, node: Node, number: int, scattered: set[int]) -> int:
+def _packed(builder: Builder, node: Node, number: int, apart: set[int]) -> int:
     """The number of the same value, contiguous."""
-    if number not in scattered:
+    if number not in apart:
         return number
     value = builder.values[number]
     return builder.node(Packed(value.type.shape), [number], [value], node.where)[0]
