@@ -232,7 +232,8 @@ class CompiledFunction(Generic[P, R]):
 
     def _planned(self, world: World, logical: Graph, updates: tuple[Update, ...]) -> Plan:
         graph = physical(logical, world.machine)
-        plan = Plan(graph, world.machine, updates)
+        hosts = world.transport.hosts if isinstance(world.transport, Opens) else ()
+        plan = Plan(graph, world.machine, updates, hosts)
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph
             world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))

@@ -1,7 +1,7 @@
 """What a rank holds while it runs a program: a physical graph → bytes, known before anything runs.
 
 Inputs (parameters, states, the batch) and constants are held throughout, the arena too, whose registers the program
-uses again in every run, and the memory that results leave it in. Operators that take memory by themselves are counted
+uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Operators that take memory by themselves are counted
 by the most of their results that live at once.
 
 Ranks whose blocks have the same shapes run the same program but for the numbers in it, so only one of them is lowered.
@@ -9,8 +9,8 @@ Ranks whose blocks have the same shapes run the same program but for the numbers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from flowcore.boxing_op import Boxing
@@ -25,7 +25,8 @@ from flowcore.placement.layout import Layout, box_shape
 from flowcore.placement.sbp import Partial
 from flowcore.runtime import Program, lower
 
-VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed")
+VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed", "post",
+         "wait")  # fmt: skip
 """Operators that make no memory, or only where they are given some."""
 SHOWN = 5
 
@@ -54,6 +55,7 @@ class Footprint:
     constants: int
     arena: int
     bound: int
+    window: int
     leaving: int
     others: int
     largest: tuple[Register, ...]
@@ -61,21 +63,24 @@ class Footprint:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.inputs + self.constants + self.arena + self.leaving + self.others
+        return self.inputs + self.constants + self.arena + self.window + self.leaving + self.others
 
     def __str__(self) -> str:
         parts = {
-            "inputs": self.inputs, "arena": self.arena, "constants": self.constants, "results": self.leaving,
+            "inputs": self.inputs, "arena": self.arena, "window": self.window, "constants": self.constants, "results": self.leaving,
             "memory that operators take": self.others,
         }  # fmt: skip
         shown = ", ".join(f"{name} {size} B" for name, size in parts.items() if size)
         return f"{self.total} B on rank {self.rank}: {shown or 'nothing'} (bound of the arena {self.bound} B)"
 
 
-def footprint(graph: Graph, updates: Sequence[Update] = ()) -> Footprint:
-    """That of the rank that holds the most, for a physical graph whose outputs replace inputs as `updates` says."""
-    found = [_Measured(lower(graph, rank, LOCAL, updates), rank).footprint for rank in distinct(graph)]
-    return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, ()))
+def footprint(graph: Graph, updates: Sequence[Update] = (), hosts: tuple[int, ...] = ()) -> Footprint:
+    """That of the rank that holds the most, for a physical graph whose outputs replace inputs as `updates` says.
+
+    hosts: of every rank, where ranks of one host see memory of each other.
+    """
+    found = [_Measured(lower(graph, rank, LOCAL, updates, hosts), rank).footprint for rank in distinct(graph)]
+    return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, 0, ()))
 
 
 def distinct(graph: Graph) -> list[int]:
@@ -116,13 +121,25 @@ class _Measured:
     def footprint(self) -> Footprint:
         memory = self.program.arena
         size = memory.size + ALIGNMENT if memory.size else 0
+        shown = self._shown
+        window = self.program.sharing.size + ALIGNMENT if self.program.sharing and shown else 0
         inside = [part.total for part in self._inside]
         return Footprint(
             self.rank,
             sum(type.nbytes for type in self.local.types(self.local.inputs)),
             sum(block.nbytes for _, block in self.program.constants),
-            size, memory.bound, self._leaving(), most_alive(self._others) + sum(inside), self._largest(),
+            size, memory.bound, window, self._leaving(), most_alive(self._others) + sum(inside), self._largest(),
         )  # fmt: skip
+
+    @cached_property
+    def _shown(self) -> Collection[int]:
+        """The registers that lie in the window."""
+        return () if self.program.sharing is None else self.program.sharing.places
+
+    @cached_property
+    def _placed(self) -> set[int]:
+        """The registers that have a place, in the arena or in the window."""
+        return {*self.program.arena.places, *self._shown}
 
     def _leaving(self) -> int:
         """The bytes that results take turns with."""
@@ -137,7 +154,7 @@ class _Measured:
             if isinstance(node.op, Inside):
                 for body in node.op.region.graphs:
                     each = _Measured(lower(body, self.rank, LOCAL), self.rank).footprint
-                    found.append(Footprint(self.rank, 0, each.constants, each.arena, 0, each.leaving, each.others, ()))
+                    found.append(replace(each, inputs=0))
         return found
 
     @cached_property
@@ -163,14 +180,14 @@ class _Measured:
             op = instruction.node.op
             new = op.new_results(instruction.outputs)
             for number in instruction.outputs:
-                is_given = number in self.program.arena.places or (makes_memory(op) and number not in new)
+                is_given = number in self._placed or (makes_memory(op) and number not in new)
                 if not is_given and op.name not in VIEWS:
                     found.append(self._lives[number])
         return found
 
     def _largest(self) -> tuple[Register, ...]:
         """The largest of what lives when the most does."""
-        spans = {number: span for number, span in self._lives.items() if number in self.program.arena.places}
+        spans = {number: span for number, span in self._lives.items() if number in self._placed}
         moments = {span.first for span in spans.values()}
         peak = max(moments, key=lambda now: (sum(_alive(span, now) for span in spans.values()), -now), default=0)
         found = [self._register(number) for number, span in spans.items() if _alive(span, peak)]

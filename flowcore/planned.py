@@ -23,8 +23,8 @@ from flowcore.placement.machine import Machine
 from flowcore.region import Region
 from flowcore.text import parse_graph, write_graph
 
-UPDATES = "updates"
-"""What stands in a file before the positions of inputs and of the outputs that replace them."""
+UPDATES, HOSTS = "updates:", "hosts:"
+"""What stands in a file before the positions of inputs and of the outputs that replace them, and before the hosts."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Plan:
     machine: Machine = field(default=Machine(), compare=False)
     updates: tuple[Update, ...] = ()
     """Pairs (input, output) of positions: that output replaces that input, in its memory where it can."""
+    hosts: tuple[int, ...] = ()
+    """The host of every rank, where ranks of one host see memory of each other."""
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -129,7 +131,7 @@ class Plan:
     @cached_property
     def footprint(self) -> Footprint:
         """What the rank that holds the most holds, and for what."""
-        return footprint(self.graph, self.updates)
+        return footprint(self.graph, self.updates, self.hosts)
 
     @cached_property
     def computing_seconds(self) -> float:
@@ -182,16 +184,19 @@ class Plan:
         return write_graph(self.graph)
 
     def save(self, path: str | Path) -> None:
-        """Write `text()` and `updates` to a file."""
-        updates = "".join(f" {old}:{new}" for old, new in self.updates)
-        Path(path).write_text(f"{self.text()}\n" + (f"{UPDATES}{updates}\n" if updates else ""))
+        """Write `text()`, `updates` and `hosts` to a file."""
+        updates = " ".join(f"{old}:{new}" for old, new in self.updates)
+        hosts = " ".join(map(str, self.hosts))
+        Path(path).write_text(f"{self.text()}\n{UPDATES} {updates}\n{HOSTS} {hosts}\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """The plan that `save` wrote."""
-        text, _, pairs = Path(path).read_text().partition(UPDATES)
+        text, _, rest = Path(path).read_text().partition(UPDATES)
+        pairs, _, hosts = rest.partition(HOSTS)
         updates = (pair.split(":") for pair in pairs.split())
-        return cls(parse_graph(text), updates=tuple((int(old), int(new)) for old, new in updates))
+        found = tuple((int(old), int(new)) for old, new in updates)
+        return cls(parse_graph(text), updates=found, hosts=tuple(map(int, hosts.split())))
 
     def diff(self, other: Plan) -> str:
         """The lines in which `other` differs, as a unified diff; empty where the plans are equal."""

@@ -159,7 +159,8 @@ def rows_launch(make: Callable[..., Launch], op: Any, rows: Type, indices: Type,
     if op.axis != op.batch or kind not in ("f4", "f8", "i4", "i8") or index not in ("i4", "i8"):
         return None
     width = prod(rows.shape[op.axis + 1 if make is take_rows else indices.ndim :])
-    return make(kind, index, prod(indices.shape[op.batch :]), width, op.start, length, length if op.total < 0 else op.total)
+    count, total = prod(indices.shape[op.batch :]), length if op.total < 0 else op.total
+    return make(kind, index, count, width, op.start, length, total)
 
 
 def _type(array: Array) -> Type:

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import flowcore as fc
 from flowcore.jit.store import is_available
-from tests.allocations import Requests, requests
+from tests.allocations import requests
 from tests.examples import digits
-from tests.examples.programs import TINY, example
+from tests.examples.steady import SEVERAL, SINGLE, asked, counting
 
-CASES = [("mlp", 1, {}), ("digits", 1, {})]
-STEADY = 4
-"""The step from which on all memory is there: the caller holds one loss while the next is computed."""
+pytestmark = pytest.mark.skipif(not is_available(), reason="without compiled loops numpy takes temporaries of a tile")
 
 
-def steady(name: str, options: dict[str, Any]) -> Requests:
-    """What this rank asks for in the last step of a run."""
-    module = digits.example() if name == "digits" else example(name)
-    train = module.train if name == "digits" else module.run
-    given = module.Options(**{**TINY.get(name, {}), "quiet": True, "steps": STEADY + 1, **options})
-    found: list[Requests] = []
-
-    def compile(step: Callable[..., Any]) -> Any:
-        compiled = plain(step)
-
-        def call(*batch: Any) -> Any:
-            with requests() as noted:
-                loss = compiled(*batch)
-            found.append(noted)
-            return loss
-
-        call.plan = compiled.plan  # type: ignore[attr-defined]  # as a compiled function has it
-        return call
-
-    plain, fc.compile = fc.compile, compile  # type: ignore[assignment]  # for this run
-    try:
-        train(given)
-    finally:
-        fc.compile = plain
-    return found[STEADY]
-
-
-@pytest.mark.skipif(not is_available(), reason="without compiled loops numpy takes temporaries of a tile each")
-@pytest.mark.parametrize(("name", "ranks", "options"), CASES, ids=lambda part: str(part)[:24])
+@pytest.mark.parametrize(("name", "ranks", "options"), [*SINGLE, *SEVERAL], ids=lambda part: str(part)[:24])
 def test_a_step_in_steady_state_takes_no_memory(name: str, ranks: int, options: dict[str, Any]) -> None:
-    noted = steady(name, options)
-    assert noted.bytes == 0, str(noted)
+    if name == "digits":
+        digits.example().load_digits("float32")  # imported once, before ranks do so together
+    with counting():
+        found = fc.launch.run(asked, ranks=ranks, args=(name, options))
+    for noted, plan in found:
+        assert noted.bytes == 0, str(noted)
+        assert plan.footprint.others == 0
+        # the packing is close to what lives at once
+        assert plan.footprint.bound <= plan.footprint.arena <= 1.05 * plan.footprint.bound + 64, plan.explain()
 
 
 def test_what_an_array_takes_is_counted() -> None:
-    import numpy as np
-
     with requests() as noted:
         x = np.zeros(3)
         y = x[1:].reshape(2, 1)
