@@ -1,8 +1,8 @@
 """What a rank holds while it runs a program: a physical graph → bytes, known before anything runs.
 
 Inputs (parameters, states, the batch) and constants are held throughout, the arena too, whose registers the program
-uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Operators that take memory by themselves are counted
-by the most of their results that live at once.
+uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Operators
+that take memory by themselves are counted by the most of their results that live at once.
 
 Ranks whose blocks have the same shapes run the same program but for the numbers in it, so only one of them is lowered.
 """
@@ -67,8 +67,8 @@ class Footprint:
 
     def __str__(self) -> str:
         parts = {
-            "inputs": self.inputs, "arena": self.arena, "window": self.window, "constants": self.constants, "results": self.leaving,
-            "memory that operators take": self.others,
+            "inputs": self.inputs, "arena": self.arena, "window": self.window, "constants": self.constants,
+            "results": self.leaving, "memory that operators take": self.others,
         }  # fmt: skip
         shown = ", ".join(f"{name} {size} B" for name, size in parts.items() if size)
         return f"{self.total} B on rank {self.rank}: {shown or 'nothing'} (bound of the arena {self.bound} B)"
@@ -121,8 +121,8 @@ class _Measured:
     def footprint(self) -> Footprint:
         memory = self.program.arena
         size = memory.size + ALIGNMENT if memory.size else 0
-        shown = self._shown
-        window = self.program.sharing.size + ALIGNMENT if self.program.sharing and shown else 0
+        sharing = self.program.sharing
+        window = sharing.shown.size + ALIGNMENT if sharing is not None and sharing.shown.places else 0
         inside = [part.total for part in self._inside]
         return Footprint(
             self.rank,
@@ -133,8 +133,9 @@ class _Measured:
 
     @cached_property
     def _shown(self) -> Collection[int]:
-        """The registers that lie in the window."""
-        return () if self.program.sharing is None else self.program.sharing.places
+        """The registers that lie in the window, or in what the host holds in common."""
+        sharing = self.program.sharing
+        return () if sharing is None else {*sharing.shown.places, *sharing.shown.own}
 
     @cached_property
     def _placed(self) -> set[int]:

@@ -19,6 +19,7 @@ from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
+from flowcore.passes.order import free_early
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
@@ -35,7 +36,7 @@ Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
-    channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack,
+    channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack, free_early,
 )  # fmt: skip
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()

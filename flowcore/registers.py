@@ -111,7 +111,7 @@ class Registers:
         """Let every tensor lie in its register, and that be free to be written over; whether some lie elsewhere now."""
         told = self.flags[self.turn]
         self.turn = 1 - self.turn
-        if any(flags.any() for flags in told):
+        if any(flags.tobytes().strip(b"\0") for flags in told):
             worst = np.maximum.reduce(told)
             for common in self.commons:
                 state = worst[common.index]

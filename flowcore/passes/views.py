@@ -16,7 +16,7 @@ import numpy as np
 from flowcore.comm.route import is_contiguous
 from flowcore.graph import Builder, Graph, Node
 from flowcore.local import Move
-from flowcore.meeting_op import Wait
+from flowcore.meeting_op import View, Wait
 from flowcore.op import OPS, Array, Op, Type
 from flowcore.placement.layout import Box, Shape
 
@@ -76,7 +76,7 @@ def scattered(graph: Graph) -> set[int]:
     for node in graph.nodes:
         if isinstance(node.op, Wait):
             pairs = zip(node.outputs, node.op.views, strict=True)
-            found.update(number for number, view in pairs if not is_contiguous(view.source.shape, view.index))
+            found.update(number for number, view in pairs if not _is_range(view))
         elif node.op.name in SCATTERED:
             is_part = node.op.view(graph.types(node.inputs)) is not None
             if node.inputs[0] in found or not is_part:
@@ -84,6 +84,11 @@ def scattered(graph: Graph) -> set[int]:
         elif node.op.name in SAME and node.inputs[0] in found:
             found.update(node.outputs)
     return found
+
+
+def _is_range(view: View) -> bool:
+    """Whether what is seen of a peer's value is one range of its memory."""
+    return view.index == (...,) or is_contiguous(view.source.shape, view.index)
 
 
 def _packed(builder: Builder, node: Node, number: int, apart: set[int]) -> int:
