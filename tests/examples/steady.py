@@ -54,6 +54,6 @@ def asked(name: str, options: dict[str, Any]) -> tuple[Requests, fc.Plan]:
     """What this rank asks for in a step in steady state, and the plan of that step; inside `counting`."""
     module = digits.example() if name == "digits" else example(name)
     train = module.train if name == "digits" else module.run
-    train(module.Options(**{**TINY.get(name, {}), "quiet": True, "steps": STEADY + 1, **options}))
+    train(module.Options(**{**TINY.get(name, {}), "quiet": True, "steps": STEADY + 1, "dtype": "float64", **options}))
     step: _Counted = _here.step
     return step.found[STEADY], step.plan(*step.batch)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not is_available(), reason="without compiled loo
 @pytest.mark.parametrize(("name", "ranks", "options"), [*SINGLE, *SEVERAL], ids=lambda part: str(part)[:24])
 def test_a_step_in_steady_state_takes_no_memory(name: str, ranks: int, options: dict[str, Any]) -> None:
     if name == "digits":
-        digits.example().load_digits("float32")  # imported once, before ranks do so together
+        digits.example().load_digits("float64")  # imported once, before ranks do so together
     with counting():
         found = fc.launch.run(asked, ranks=ranks, args=(name, options))
     for noted, plan in found:
