@@ -14,6 +14,7 @@ from flowcore.boxing_op import Boxing
 from flowcore.comm.route import range_of
 from flowcore.graph import Graph, Node
 from flowcore.op import Type
+from flowcore.passes.checks import may_raise
 from flowcore.passes.donate import Update
 from flowcore.placement.layout import Box, box_shape, box_size
 
@@ -45,13 +46,16 @@ class Common:
 
 def commons(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...]) -> dict[int, dict[int, Common]]:
     """Per value that a common register serves (by its number in the physical graph) what every rank does."""
-    maker = {number: node for node in graph.nodes for number in node.outputs}
+    maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
+    settled = max(may_raise(graph), default=-1)
     found: dict[int, dict[int, Common]] = {}
     for index, (old, new) in enumerate(updates):
         before, after = graph.inputs[old], graph.outputs[new]
-        node = maker.get(after)
+        node = graph.nodes[maker[after]] if after in maker else None
         is_once = graph.outputs.count(after) == 1 and before not in graph.outputs and after not in found
-        if node is not None and is_once and graph.values[before] == graph.values[after]:
+        # an error must find the value as it was
+        is_safe = node is not None and maker.get(node.inputs[0], settled + 1) > settled
+        if node is not None and is_once and is_safe and graph.values[before] == graph.values[after]:
             by_rank = _by_rank(graph, node, hosts, (index, old, new))
             if by_rank:
                 found[after] = by_rank
