@@ -14,7 +14,8 @@ from tests.examples.programs import TINY, example
 
 SINGLE: list[tuple[str, int, dict[str, Any]]] = [(name, 1, {}) for name in ("digits", *TINY)]
 SEVERAL: list[tuple[str, int, dict[str, Any]]] = [
-    ("mlp", 3, {"zero": 1}), ("gpt", 2, {"zero": 3}), ("resnet", 2, {}), ("wide_deep", 2, {"zero": 3}),
+    ("mlp", 3, {"zero": 1, "dtype": "float32"}), ("gpt", 2, {"zero": 3}), ("resnet", 2, {}),
+    ("wide_deep", 2, {"zero": 3}),
 ]  # fmt: skip
 STEADY = 4
 """The step from which on all memory is there: the caller holds one loss while the next is computed."""
