@@ -6,7 +6,8 @@ fusion joins it with what reads it: the sum over ranks of a gradient with the up
 
 Meetings are few and late. `arranged` puts the changes of layout of a graph in groups, equal on all ranks: a group
 stands where the first of its results is read, and takes along whatever is ready by then. One meeting serves a group. A
-change of layout that makes more memory than it reads (a gather) waits until it is needed.
+change of layout that makes more memory than it reads (a gather) waits until it is needed, and what reads small values
+waits until nothing else can be done.
 """
 
 from __future__ import annotations
@@ -111,13 +112,36 @@ class _Arranger:
         self.count = 0
 
     def run(self) -> tuple[Graph, dict[int, int]]:
-        """Other nodes as they stand, each behind the groups whose results it reads."""
-        for place, node in enumerate(self.graph.nodes):
-            if place not in self.maker.values():
-                self._bring(node.inputs)
+        """Other nodes as they stand, each behind the groups whose results it reads.
+
+        What waits for small values alone lets the others pass, so that one meeting serves many of these.
+        """
+        made = set(self.maker.values())
+        left = [node for place, node in enumerate(self.graph.nodes) if place not in made]
+        while left:
+            later = []
+            for node in left:
+                missing = [number for number in node.inputs if number not in self.known]
+                if missing and not (self._can_bring(missing) and any(map(self._is_large, missing))):
+                    later.append(node)
+                    continue
+                self._bring(missing)
                 self._add(node)
+            if later:
+                self._bring(later[0].inputs)
+            left = later
         self._bring(tuple(self.maker))
         return replace(self.graph, nodes=tuple(self.nodes)), self.groups
+
+    def _can_bring(self, numbers: Sequence[int]) -> bool:
+        """Whether these values become known by groups alone."""
+        return all(
+            n in self.known or (n in self.maker and self._can_bring(self.graph.nodes[self.maker[n]].inputs))
+            for n in numbers
+        )
+
+    def _is_large(self, number: int) -> bool:
+        return _most(self.graph, self.graph.nodes[self.maker[number]])[1] > SMALL
 
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
@@ -146,7 +170,7 @@ class _Arranger:
 
     def _grows(self, place: int) -> bool:
         source, target = _most(self.graph, self.graph.nodes[place])
-        return target > source
+        return target > max(source, SMALL)
 
 
 def _most(graph: Graph, node: Node) -> tuple[int, int]:
