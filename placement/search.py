@@ -177,18 +177,24 @@ class _State:
             self.improve(steps, timed)
 
     def improve(self, steps: Sequence[int], by_time: bool) -> None:
-        """Choose for one step after the other what is best, until nothing changes."""
+        """Choose for one step after the other what is best, until nothing changes.
+
+        A step is looked at again where another one, with which it shares a value, has changed.
+        """
+        members = set(steps).difference(self.kept)
+        due = set(members)
         for _ in range(SWEEPS):
-            changes = 0
             for step in steps:
-                if step in self.kept:
+                if step not in due:
                     continue
+                due.remove(step)
                 before = self.chosen[step]
                 self.release(step)
                 after = self.best(step, before, by_time=by_time)
                 self.choose(step, after)
-                changes += after != before
-            if not changes:
+                if after != before:
+                    due |= members.intersection(self.tables.near(self.problem.steps[step])) - {step}
+            if not due:
                 break
 
     def restore(self, steps: Sequence[int], numbers: Sequence[int]) -> None:

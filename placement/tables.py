@@ -171,6 +171,12 @@ class Tables:
     kinds: list[Kind]
     choices: list[Choices]
     byte: int
+    users: list[list[int]]
+    """Per value the steps that read or give it."""
+
+    def near(self, step: Step) -> set[int]:
+        """The steps that read or give a value that `step` reads or gives."""
+        return {user for value in (*step.inputs, *step.outputs) for user in self.users[value]}
 
     @classmethod
     def of(cls, problem: Problem) -> Tables:
@@ -188,7 +194,11 @@ class Tables:
             if key not in same:
                 same[key] = Choices(step, kinds)
             choices.append(same[key])
-        return cls(kinds, choices, byte)
+        users: list[list[int]] = [[] for _ in problem.items]
+        for number, step in enumerate(problem.steps):
+            for value in dict.fromkeys((*step.inputs, *step.outputs)):
+                users[value].append(number)
+        return cls(kinds, choices, byte, users)
 
 
 def bits(mask: int) -> Iterator[int]:
