@@ -16,7 +16,7 @@ from flowcore.passes.dce import dce
 
 def fold_transposes(graph: Graph) -> Graph:
     """`graph` with every contraction reading what was transposed for it, and giving what was transposed after it."""
-    graph = _straight(_turned(graph))
+    graph = _straight(_cast_first(_turned(_cast_first(graph))))
     made = {number: node for node in graph.nodes for number in node.outputs}
     uses: dict[int, int] = {}
     for number in (*graph.outputs, *(n for node in graph.nodes for n in node.inputs)):
@@ -25,6 +25,22 @@ def fold_transposes(graph: Graph) -> Graph:
     made = {number: node for node in nodes for number in node.outputs}
     nodes = [_ordered(_writing(node, made, uses)) for node in nodes]
     return dce(Graph(graph.values, graph.inputs, tuple(nodes), graph.outputs))
+
+
+def _cast_first(graph: Graph) -> Graph:
+    """`graph` with the transpose of a cast where the cast of a transpose was, so that transposes meet."""
+    made = {number: node for node in graph.nodes for number in node.outputs}
+    builder = Builder(graph)
+    for node in graph.nodes:
+        source = made.get(node.inputs[0]) if node.op.name == "cast" else None
+        if source is not None and source.op.name == "permute":
+            before, after = graph.values[node.outputs[0]], builder.values[source.inputs[0]]
+            plain = replace(before, type=replace(before.type, shape=after.type.shape))
+            inputs = builder.node(node.op, source.inputs, [plain], node.where)
+            node = replace(node, op=source.op, inputs=inputs)
+            made[node.outputs[0]] = node
+        builder.nodes.append(node)
+    return builder.graph(graph.outputs)
 
 
 def _turned(graph: Graph) -> Graph:
