@@ -14,7 +14,7 @@ from typing import Any
 
 from flowcore.boxing_op import Terms
 from flowcore.dispatch import apply, to_global
-from flowcore.dtypes import bfloat16, float32
+from flowcore.dtypes import as_dtype, bfloat16, float32
 from flowcore.errors import FlowcoreError
 from flowcore.op import FUNCTIONS
 from flowcore.ops.create import zeros
@@ -40,6 +40,8 @@ class Compression:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise FlowcoreError(f"compress={self.kind!r}: use one of {', '.join(map(repr, KINDS))}, or None")
+        if self.kind == "bf16":
+            as_dtype(bfloat16)
 
     @property
     def reason(self) -> str:

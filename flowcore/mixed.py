@@ -39,7 +39,7 @@ class Precision:
     interval: int = 2000
 
     def __post_init__(self) -> None:
-        if self.narrow not in (float16, bfloat16):
+        if self.dtype not in (*SHORT, *SHORT.values()) or self.narrow not in (float16, bfloat16):
             raise DTypeError(f"precision {self.dtype!r}: use 'bf16' or 'fp16', or None for that of the operands")
         if not (0 < self.backoff < 1 <= self.growth and LEAST <= self.scale <= GREATEST and self.interval >= 1):
             raise FlowcoreError(f"{self}: 0 < backoff < 1 <= growth, a scale of 2^-64 to 2^64, interval from 1")

@@ -152,6 +152,8 @@ def test_a_step_whose_gradients_overflow_changes_nothing_but_the_scale() -> None
 def test_a_precision_that_is_none_is_an_error() -> None:
     with pytest.raises(DTypeError, match="use 'bf16' or 'fp16'"):
         fc.compile(lambda x: x, precision="float32")
+    with pytest.raises(DTypeError, match="use 'bf16' or 'fp16'"):
+        fc.compile(lambda x: x, precision="half")
     with pytest.raises(FlowcoreError, match="backoff < 1"):
         fc.Precision("fp16", backoff=1.0)
     assert fc.Precision("bf16").narrow == as_dtype("bfloat16")
