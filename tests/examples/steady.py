@@ -44,7 +44,7 @@ _here = local()
 def counting() -> Iterator[None]:
     """Inside, the steps that examples compile are counted, on the ranks of all threads."""
     plain = fc.compile
-    fc.compile = lambda step: _Counted(plain(step))  # type: ignore[assignment]  # as examples call it
+    fc.compile = lambda step, **options: _Counted(plain(step, **options))  # type: ignore[assignment]  # as examples do
     try:
         yield
     finally:
