@@ -1,0 +1,133 @@
+"""The order of what ranks of a host do, by which their meetings are few and late: physical graph → the same, ordered.
+
+The changes of layout that stay within hosts are put in groups, equal on all ranks: a group stands where the first of
+its results is read, and takes along whatever is ready by then. One meeting serves a group. A change of layout that
+makes more memory than it reads (a gather) waits until it is needed, and what reads small values waits until nothing
+else can be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from flowcore.boxing_op import Boxing
+from flowcore.graph import Graph, Node
+from flowcore.placement.layout import box_size
+
+Hosts = tuple[int, ...]
+SMALL = 64 << 10
+"""Bytes of a block that is read from all peers, however many they are and however little each of them holds."""
+
+
+def arranged(graph: Graph, hosts: Hosts, common: Container[int] = ()) -> tuple[Graph, dict[int, int]]:
+    """A physical graph with its nodes in another order, and the group of every change of layout within a host.
+
+    common: the values for which the ranks of a host have a register in common.
+    """
+    shared = {
+        place
+        for place, node in enumerate(graph.nodes)
+        if (node.outputs and node.outputs[0] in common) or _is_shared(graph, node, hosts)
+    }
+    if not shared:
+        return graph, {}
+    return _Arranger(graph, shared).run()
+
+
+class _Arranger:
+    def __init__(self, graph: Graph, shared: set[int]) -> None:
+        self.graph, self.waiting = graph, dict.fromkeys(sorted(shared))
+        self.maker = {n: place for place in shared for n in graph.nodes[place].outputs}
+        self.known = set(graph.inputs)
+        self.nodes: list[Node] = []
+        self.groups: dict[int, int] = {}
+        self.count = 0
+
+    def run(self) -> tuple[Graph, dict[int, int]]:
+        """Other nodes as they stand, each behind the groups whose results it reads.
+
+        What waits for small values alone lets the others pass, so that one meeting serves many of these.
+        """
+        made = set(self.maker.values())
+        left = [node for place, node in enumerate(self.graph.nodes) if place not in made]
+        while left:
+            later = []
+            for node in left:
+                missing = [number for number in node.inputs if number not in self.known]
+                if missing and not (self._can_bring(missing) and any(map(self._is_large, missing))):
+                    later.append(node)
+                    continue
+                self._bring(missing)
+                self._add(node)
+            if later:
+                self._bring(later[0].inputs)
+            left = later
+        self._bring(tuple(self.maker))
+        return replace(self.graph, nodes=tuple(self.nodes)), self.groups
+
+    def _can_bring(self, numbers: Sequence[int]) -> bool:
+        """Whether these values become known by groups alone."""
+        return all(
+            n in self.known or (n in self.maker and self._can_bring(self.graph.nodes[self.maker[n]].inputs))
+            for n in numbers
+        )
+
+    def _is_large(self, number: int) -> bool:
+        return _most(self.graph, self.graph.nodes[self.maker[number]])[1] > SMALL
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.known.update(node.outputs)
+
+    def _bring(self, numbers: Sequence[int]) -> None:
+        """Make these values known, as far as groups give them."""
+        needed = {self.maker[n] for n in numbers if n in self.maker and n not in self.known}
+        while needed:
+            first = {p for p in needed if self._is_ready(p)}
+            if not first:
+                needed |= {self.maker[n] for p in needed for n in self.graph.nodes[p].inputs if n not in self.known}
+                continue
+            members = [p for p in self.waiting if p in first or (self._is_ready(p) and not self._grows(p))]
+            for place in members:
+                del self.waiting[place]
+                self.groups[len(self.nodes)] = self.count
+                self.nodes.append(self.graph.nodes[place])
+            for place in members:
+                self.known.update(self.graph.nodes[place].outputs)
+            self.count += 1
+            needed -= set(members)
+
+    def _is_ready(self, place: int) -> bool:
+        return all(number in self.known for number in self.graph.nodes[place].inputs)
+
+    def _grows(self, place: int) -> bool:
+        source, target = _most(self.graph, self.graph.nodes[place])
+        return target > max(source, SMALL)
+
+
+def _most(graph: Graph, node: Node) -> tuple[int, int]:
+    """The most bytes of a block of a change of layout, before and after."""
+    assert isinstance(node.op, Boxing)
+    type = graph.values[node.inputs[0]].type
+    blocks = (
+        max(box_size(layout.box(type.shape, rank)) for rank in layout.placement.ranks) for layout in node.op.layouts
+    )
+    source, target = (block * type.dtype.itemsize for block in blocks)
+    return source, target
+
+
+def _is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
+    """Whether views of peers' blocks serve a change of layout well; all of it stays within hosts then."""
+    if not isinstance(node.op, Boxing):
+        return False
+    plan = node.op.plan(graph.values[node.inputs[0]].type)
+    where = np.array(hosts)
+    if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+        return False
+    source, target = _most(graph, node)
+    # many terms of a large block are read by each rank that needs it: few ranks may, many had better share the work
+    return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))
