@@ -20,8 +20,11 @@ TINY: dict[str, dict[str, Any]] = {
 }
 STRATEGIES: dict[str, tuple[int, dict[str, Any]]] = {
     "data": (3, {}),
+    "data4": (4, {}),
     "model": (2, {"model": 2}),
+    "data_model": (4, {"data": 2, "model": 2}),
     "zero1": (3, {"zero": 1}),
+    "zero2": (2, {"zero": 2}),
     "zero3": (2, {"zero": 3}),
     "zero3_model": (4, {"data": 2, "model": 2, "zero": 3}),
 }
