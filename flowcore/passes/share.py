@@ -63,6 +63,10 @@ def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts) -> 
     """What `rank` does in a physical graph, with what stays within its host as meetings."""
     every = commons(graph, updates, hosts)
     ordered, groups = arranged(graph, hosts, every)
+    while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
+        # in this order something may raise after their new values are written
+        every = {number: common for number, common in every.items() if number not in unsafe}
+        ordered, groups = arranged(graph, hosts, every)
     local = localize(ordered, rank)
     near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
     if not groups or len(near) < 2:
