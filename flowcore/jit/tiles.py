@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,14 @@ def _sum(builder: Any, factors: Any, given: Sequence[Vector]) -> Vector:
     return reduce(more, others, start)
 
 
+def distinct(function: Any, *parts: Any) -> Any:
+    """`function`, made from `parts`, under a name of its own: machine code kept on disk is told apart by names only."""
+    text = "".join(repr(part.tolist() if isinstance(part, np.ndarray) else part) for part in parts)
+    function.__name__ += "_" + blake2b(text.encode(), digest_size=8).hexdigest()
+    function.__qualname__ = function.__name__
+    return exact(function)
+
+
 def rectangles(left: Any, right: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[..., None]:
     """A compiled function (channels, x, at, row, column, step, y, to, to_row, to_column, to_step): L X Rᵀ.
 
@@ -203,7 +212,6 @@ def rectangles(left: Any, right: Any, is_near: tuple[bool, bool] = (True, True))
 
     wide, narrow = transform(LANES), transform(1)
 
-    @exact
     def over(channels, x, at, row, column, step, y, to, to_row, to_column, to_step):
         c = 0
         while c + LANES <= channels:
@@ -213,4 +221,4 @@ def rectangles(left: Any, right: Any, is_near: tuple[bool, bool] = (True, True))
             narrow(x, at + c * step, row, column, step, y, to + c * to_step, to_row, to_column, to_step)
             c += 1
 
-    return over  # type: ignore[no-any-return]  # numba's
+    return distinct(over, left, right, is_near)  # type: ignore[no-any-return]  # numba's

@@ -18,7 +18,7 @@ from typing import Any
 from flowcore.jit.blas import gemm
 from flowcore.jit.lanes import exact
 from flowcore.jit.runs import copy, zero
-from flowcore.jit.tiles import Fast, backward, forward, rectangles
+from flowcore.jit.tiles import Fast, backward, distinct, forward, rectangles
 
 GAP = 16
 """Elements between the planes of the domain, which otherwise would meet in the same lines of the cache."""
@@ -45,7 +45,6 @@ def reader(rows: Any, columns: Any, step_row: int, step_column: int) -> Callable
     """
     transform, (products, high), (width, wide) = rectangles(rows, columns), rows.shape, columns.shape
 
-    @exact
     def read(first, count, top, left, across, down, h, w, c, x, domain, plane, patch):
         for k in range(count):
             n, inside = (first + k) // (across * down), (first + k) % (across * down)
@@ -57,14 +56,13 @@ def reader(rows: Any, columns: Any, step_row: int, step_column: int) -> Callable
                 transform(c, patch, 0, wide * c, c, 1, domain, k * c, width * plane, plane, 1)
 
     assert products
-    return read  # type: ignore[no-any-return]  # numba's
+    return distinct(read, rows, columns, step_row, step_column)  # type: ignore[no-any-return]  # numba's
 
 
 def writer(rows: Any, columns: Any) -> Callable[..., None]:
     """What gives the tiles of y (n, p, q, o) from the domain."""
     transform, high, (wide, width) = rectangles(rows, columns), len(rows), columns.shape
 
-    @exact
     def write(first, count, across, down, p, q, o, domain, plane, y, patch):
         for k in range(count):
             n, inside = (first + k) // (across * down), (first + k) % (across * down)
@@ -77,7 +75,7 @@ def writer(rows: Any, columns: Any) -> Callable[..., None]:
             for i in range(min(high, p - row)):
                 copy(y, to + i * q * o, patch, i * wide * o, min(wide, q - column) * o)
 
-    return write  # type: ignore[no-any-return]  # numba's
+    return distinct(write, rows, columns)  # type: ignore[no-any-return]  # numba's
 
 
 def convolve(rows: Fast, columns: Fast, is_turned: bool) -> Callable[..., None]:
@@ -91,7 +89,6 @@ def convolve(rows: Fast, columns: Fast, is_turned: bool) -> Callable[..., None]:
     products, width, taps = rows.count * columns.count, columns.count, columns.g.shape[1]
     area, high, wide = rows.g.shape[1] * taps, len(rows.a), len(columns.a)
 
-    @exact
     def kernel(n, h, w, c, p, q, o, top, left, block, x, weight, y, factors, domain, results, patch):
         size = c * o
         for i in range(c):
@@ -110,7 +107,9 @@ def convolve(rows: Fast, columns: Fast, is_turned: bool) -> Callable[..., None]:
                 )  # fmt: skip
             write(first, count, across, down, p, q, o, results, other, y, patch)
 
-    return kernel  # type: ignore[no-any-return]  # numba's
+    return distinct(
+        kernel, "y", is_turned, rows.a, rows.g, rows.b, rows.step, columns.a, columns.g, columns.b, columns.step
+    )  # type: ignore[no-any-return]  # numba's
 
 
 def correlate(rows: Fast, columns: Fast) -> Callable[..., None]:
@@ -123,7 +122,6 @@ def correlate(rows: Fast, columns: Fast) -> Callable[..., None]:
     products, width, taps = rows.count * columns.count, columns.count, columns.g.shape[1]
     area = rows.g.shape[1] * taps
 
-    @exact
     def kernel(n, h, w, c, p, q, o, top, left, block, x, y, weight, factors, domain, results, patch):
         size = c * o
         across, down = (q + wide - 1) // wide, (p + high - 1) // high
@@ -141,7 +139,7 @@ def correlate(rows: Fast, columns: Fast) -> Callable[..., None]:
         for i in range(o):
             give(c, factors, i * c, width * size, size, 1, weight, i * c * area, taps, 1, area)
 
-    return kernel  # type: ignore[no-any-return]  # numba's
+    return distinct(kernel, "w", rows.a, rows.g, rows.b, rows.step, columns.a, columns.g, columns.b, columns.step)  # type: ignore[no-any-return]  # numba's
 
 
 @lru_cache(maxsize=64)
