@@ -107,9 +107,8 @@ def convolve(rows: Fast, columns: Fast, is_turned: bool) -> Callable[..., None]:
                 )  # fmt: skip
             write(first, count, across, down, p, q, o, results, other, y, patch)
 
-    return distinct(
-        kernel, "y", is_turned, rows.a, rows.g, rows.b, rows.step, columns.a, columns.g, columns.b, columns.step
-    )  # type: ignore[no-any-return]  # numba's
+    key = (rows.a, rows.g, rows.b, rows.step, columns.a, columns.g, columns.b, columns.step)
+    return distinct(kernel, "y", is_turned, *key)  # type: ignore[no-any-return]  # numba's
 
 
 def correlate(rows: Fast, columns: Fast) -> Callable[..., None]:
