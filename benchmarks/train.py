@@ -73,6 +73,8 @@ ALL = (
     Contender("torch FSDP2", 2, 1, HALF),
     Contender("torch tensor parallel", 2, 1, HALF),
     Contender("jax", 2, 1, LARGE),
+    Contender("flowcore bf16", 2, 1, HALF),
+    Contender("torch bf16", 1, 2, HALF),
 )
 
 

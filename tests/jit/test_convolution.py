@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,3 +80,12 @@ def test_every_form_and_both_gradients_equal_those_of_numpy(name: str, dtype: st
         assert (made.shape, made.dtype) == (type.shape, type.dtype) and made.shape == wanted.shape
         scale = float(np.sqrt((expected**2).mean())) or 1.0
         np.testing.assert_allclose(made, wanted, rtol=0, atol=TOLERANCE[dtype] * scale * 3)
+
+
+def test_kernels_that_different_processes_compiled_are_right_together(tmp_path: Path) -> None:
+    # machine code kept on disk is found by name: two functions of one name would be taken for one another
+    for names in (["plain"], ["stride"], ["plain", "stride"]):
+        check = "from tests.jit.test_convolution import test_every_form_and_both_gradients_equal_those_of_numpy as check"
+        code = f"{check}\nfor name in {names}: check(name, 'float32')"
+        root = Path(__file__).resolve().parents[2]
+        subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "HOME": str(tmp_path)}, check=True)
