@@ -21,7 +21,7 @@ from flowcore.errors import GradError, GraphError
 from flowcore.formula import expanded, result_shapes, takes_leading
 from flowcore.jit.launch import Launch
 from flowcore.placement.layout import Box, Shape, block, box_shape
-from flowcore.placement.sbp import SBP, Partial, Split
+from flowcore.placement.sbp import SBP, Partial
 from flowcore.placement.signature import Algebra, Equation, Signature, derive
 
 Array = np.ndarray[Any, Any]
@@ -311,7 +311,7 @@ class Op:
 
     def signatures(self, types: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
         """`rules` without those that no value of these dtypes can have (a sum of booleans, a max of complex)."""
-        return _signatures(self, types, self.infer(*types), parts)
+        return valid_signatures(self, types, self.infer(*types), parts)
 
     def flops(self, *types: Type) -> int:
         """Arithmetic operations: one per point of the loop nest, two where letters are contracted."""
@@ -352,60 +352,15 @@ def _exact(value: Any) -> Any:
 
 
 @lru_cache(maxsize=16384)
-def _signatures(op: Op, types: tuple[Type, ...], results: tuple[Type, ...], parts: int) -> tuple[Signature, ...]:
+def valid_signatures(
+    op: Op, types: tuple[Type, ...], results: tuple[Type, ...], parts: int
+) -> tuple[Signature, ...]:
+    """The rules of `op` without those that no value of these dtypes can have."""
     return tuple(
         signature
         for signature in op.rules(types, parts)
         if all(map(is_valid, (*signature.inputs, *signature.outputs), (*types, *results)))
     )
-
-
-@lru_cache(maxsize=16384)
-def nd_signatures(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[tuple[Signature, ...], ...]:
-    """Every choice of one signature per axis of a mesh of this shape under which `op` may run, all-B first.
-
-    The first axis divides the work into local operators on local blocks; the signatures of the other axes are those
-    that are right for every one of these.
-    """
-    return _expand(op, types, op.infer(*types), mesh)
-
-
-@lru_cache(maxsize=16384)
-def _expand(
-    op: Op, types: tuple[Type, ...], results: tuple[Type, ...], mesh: Shape
-) -> tuple[tuple[Signature, ...], ...]:
-    if not mesh:
-        return ((),)
-    found: list[tuple[Signature, ...]] = []
-    for signature in _signatures(op, types, results, mesh[0]):
-        problems = _local_problems(op, types, results, signature, mesh[0]) if mesh[1:] else [(op, types, results)]
-        first, *others = (_expand(*problem, mesh[1:]) for problem in problems)
-        shared = set(first).intersection(*others)
-        found.extend((signature, *rest) for rest in first if rest in shared)
-    return tuple(found)
-
-
-def _local_problems(
-    op: Op, types: tuple[Type, ...], results: tuple[Type, ...], signature: Signature, parts: int
-) -> list[tuple[Op, tuple[Type, ...], tuple[Type, ...]]]:
-    """The operator and the types of its blocks on the ranks of one axis, one for each distinct problem.
-
-    Where an equation gives the signatures, only the types matter: blocks of one split differ in length at one rank
-    only, its remainder, so few ranks need to be asked. Rules of its own may depend on where a block begins.
-    """
-    sbps, values = (*signature.inputs, *signature.outputs), (*types, *results)
-    splits = [(sbp.axis, value) for sbp, value in zip(sbps, values, strict=True) if isinstance(sbp, Split)]
-    has_own_rules = type(op).rules is not Op.rules
-    few = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
-    found: dict[tuple[Op, tuple[Type, ...]], tuple[Op, tuple[Type, ...], tuple[Type, ...]]] = {}
-    for rank in range(parts) if has_own_rules else sorted(few):
-        blocks = [local_block(value.shape, (parts,), (sbp,), (rank,)) for sbp, value in zip(sbps, values, strict=True)]
-        local = tuple(Type(block.local, value.dtype) for block, value in zip(blocks, values, strict=True))
-        inputs, outputs = blocks[: len(types)], blocks[len(types) :]
-        localized = op.localize(inputs, outputs)
-        key = (localized if has_own_rules else op, local)
-        found.setdefault(key, (localized, local[: len(types)], local[len(types) :]))
-    return list(found.values())
 
 
 def is_valid(sbp: SBP, type: Type) -> bool:

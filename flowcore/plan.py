@@ -15,12 +15,13 @@ from math import prod
 from flowcore.boxing_op import Carry, Relayout
 from flowcore.errors import PlanError
 from flowcore.graph import Graph, Node
-from flowcore.op import Op, Type, is_valid, nd_signatures
+from flowcore.op import Op, Type, is_valid
 from flowcore.placement.layout import Shape
 from flowcore.placement.machine import Machine
 from flowcore.placement.problem import ORDINARY, Candidate, Choice, Item, Problem, Step
 from flowcore.placement.sbp import SBP, B, NdSbp, Partial, Split
 from flowcore.placement.search import greedy
+from flowcore.signatures import nd_signatures
 
 
 def plan(graph: Graph, machine: Machine = ORDINARY) -> Graph:

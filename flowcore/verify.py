@@ -5,10 +5,11 @@ from __future__ import annotations
 from flowcore.boxing_op import Boxing, Relayout
 from flowcore.errors import GraphError
 from flowcore.graph import Graph, Node
-from flowcore.op import is_valid, nd_signatures
+from flowcore.op import is_valid
 from flowcore.placement.sbp import normalize
 from flowcore.placement.signature import Signature
 from flowcore.region import Region
+from flowcore.signatures import nd_signatures
 
 
 def verify(graph: Graph, physical: bool = False) -> Graph:

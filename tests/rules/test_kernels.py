@@ -11,7 +11,7 @@ import pytest
 import flowcore  # noqa: F401  # fills the registry
 from flowcore.boxing_op import LAYOUT_OPERATORS
 from flowcore.errors import DTypeError, ShapeError
-from flowcore.op import OPS, Sample, Type, as_tuple, nd_signatures
+from flowcore.op import OPS, Sample, Type, as_tuple
 from flowcore.op_text import parse_op
 from flowcore.ops.contract import Contract, grouping
 from flowcore.ops.create import Arange, Full
@@ -24,6 +24,7 @@ from flowcore.ops.reduce import Max, Min, Sum
 from flowcore.ops.scatter import ScatterAdd
 from flowcore.ops.slices import Slice
 from flowcore.placement.signature import parse_equation
+from flowcore.signatures import nd_signatures
 from flowcore.simulate import inputs_of, random_of, samples
 
 SAMPLES = list(samples(OPS, LAYOUT_OPERATORS))

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from flowcore.op import Array, Op, as_tuple, nd_signatures, type_of
+from flowcore.op import Array, Op, as_tuple, type_of
 from flowcore.ops.convolve import Convolve
 from flowcore.ops.pool import WindowArgMax, WindowPick, WindowPut
 from flowcore.ops.slices import Slice, Unslice
+from flowcore.signatures import nd_signatures
 from flowcore.simulate import Random, Run, lay
 
 CASES, CHOICES = 20, 10

@@ -10,12 +10,13 @@ import pytest
 
 import flowcore  # noqa: F401  # fills the registry
 from flowcore.boxing_op import LAYOUT_OPERATORS
-from flowcore.op import OPS, Array, Block, Op, Sample, Type, as_tuple, nd_signatures
+from flowcore.op import OPS, Array, Block, Op, Sample, Type, as_tuple
 from flowcore.ops.arithmetic import Add
 from flowcore.ops.gather import Take
 from flowcore.placement.layout import Shape
 from flowcore.placement.sbp import B, Partial, Split
 from flowcore.placement.signature import Signature
+from flowcore.signatures import nd_signatures
 from flowcore.simulate import Run, inputs_of, judge, lay, random_of
 
 NAMES = sorted(name for name, cls in OPS.items() if not issubclass(cls, LAYOUT_OPERATORS) and not cls.bodies)
