@@ -6,7 +6,7 @@ read all lines of k: so two sets of lines are enough and nothing is read while i
 are two calls, and what stands in a line (a digest, offsets of blocks) travels with the meeting.
 
 The order of the stores is the order of the program only on processors with total store order (x86); elsewhere ranks do
-not share memory (`shared.is_possible`).
+not share memory (`shared.join`).
 """
 
 from __future__ import annotations

@@ -19,8 +19,6 @@ from dataclasses import replace
 from math import prod
 from typing import Any, ClassVar
 
-import numpy as np
-
 from flowcore.dtypes import bool_, complex128, float64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, operator
@@ -129,11 +127,8 @@ class Convolve(Op):
         return self if same else replace(self, before=before, lengths=lengths)
 
     def kernel(self, a: Array, b: Array) -> Any:
-        # half precision is summed in single
-        work = np.float32 if a.dtype == np.float16 else a.dtype
-        given = {role: array.astype(work, copy=False) for role, array in zip(self.roles, (a, b), strict=False)}
-        options = (self.lengths, self.strides, self.dilations, self.before)
-        return form_product(self.terms, given, self.roles[2], *options).astype(a.dtype, copy=False)
+        given = dict(zip(self.roles, (a, b), strict=False))
+        return form_product(self.terms, given, self.roles[2], self.lengths, self.strides, self.dilations, self.before)
 
     def vjp(self, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         first, second, result = tuple(self.roles)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowcore.dtypes import float16
 from flowcore.op import Array, function, operator
 from flowcore.ops.call import apply
 from flowcore.ops.cast import floating
@@ -68,8 +67,6 @@ def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Array) -> A
 
 def erf_array(x: Array) -> Array:
     """erf of every element, in the dtype of `x`."""
-    if x.dtype == float16:
-        return erf_array(x.astype(np.float32)).astype(float16)
     flat = np.ascontiguousarray(x).reshape(-1)
     size = np.abs(flat)
     result = np.sign(flat)  # right where |x| is beyond the last erfc that rounding can see, infinite or nan

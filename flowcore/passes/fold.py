@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flowcore.dtypes import NARROW
 from flowcore.graph import Graph, Node
 from flowcore.op import OPS, Op, Type
 from flowcore.passes.dce import dce
@@ -48,7 +49,8 @@ def _value(graph: Graph, node: Node, known: dict[int, Any]) -> Any:
     given = [known[number] for number in node.inputs]
     if op.loop == "same":
         return given[0]
-    if graph.values[node.outputs[0]].type.dtype.kind not in "biufc":
+    types = (*graph.types(node.inputs), graph.values[node.outputs[0]].type)
+    if any(type.dtype in NARROW for type in types):  # a kernel alone would compute in so few bits
         return None
     with np.errstate(all="ignore"):
         return np.asarray(op.kernel(*given))

@@ -88,6 +88,16 @@ def test_bfloat16_promotes_as_other_floats_do() -> None:
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
+@pytest.mark.parametrize("name", ["erf", "erfinv", "gelu", "lgamma", "sigmoid"])
+def test_functions_of_narrow_constants_are_those_of_float32_rounded(name: str, dtype: np.dtype[Any]) -> None:
+    function, constant = getattr(fc, name, None) or getattr(fc.nn, name), as_dtype(dtype).type(0.3)
+    wide = function(fc.asarray(np.float32(constant))).astype(dtype)
+    for run in (fc.compile(lambda: function(fc.full((3,), float(constant), dtype=dtype))),
+                lambda: function(fc.full((3,), float(constant), dtype=dtype))):  # fmt: skip
+        assert bits_equal(run().numpy(), np.broadcast_to(wide.numpy(), (3,)))
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
 def test_narrow_tensors_are_differentiated_pickled_and_written_as_text(dtype: np.dtype[Any]) -> None:
     x = fc.asarray(np.linspace(-2, 2, 5), dtype=dtype)
     assert fc.grad(lambda x: (x * x).sum())(x).numpy().tolist() == [-4, -2, 0, 2, 4]
