@@ -51,7 +51,7 @@ class Compression:
 
 def as_compression(given: str | Compression | None) -> Compression | None:
     """What a user passes as the compression."""
-    return Compression(given) if isinstance(given, str) else given
+    return given if given is None or isinstance(given, Compression) else Compression(given)
 
 
 class Compressor:

@@ -57,7 +57,7 @@ class Precision:
 
 def as_precision(given: str | Precision | None) -> Precision | None:
     """What a user passes as the precision."""
-    return Precision(given) if isinstance(given, str) else given
+    return given if given is None or isinstance(given, Precision) else Precision(given)
 
 
 class LossScale:

@@ -157,3 +157,11 @@ def test_a_precision_that_is_none_is_an_error() -> None:
     with pytest.raises(FlowcoreError, match="backoff < 1"):
         fc.Precision("fp16", backoff=1.0)
     assert fc.Precision("bf16").narrow == as_dtype("bfloat16")
+
+
+@pytest.mark.parametrize("given", [1, True, False, [], b"bf16", np.float16], ids=repr)
+def test_what_is_no_text_is_refused_at_once_too(given: Any) -> None:
+    with pytest.raises(DTypeError, match="use 'bf16' or 'fp16'"):
+        fc.compile(lambda x: x, precision=given)
+    with pytest.raises(FlowcoreError, match="use one of 'bf16', '1bit'"):
+        fc.compile(lambda x: x, compress=given)
