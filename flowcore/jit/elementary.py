@@ -47,8 +47,9 @@ def tanh_f4(x):
     q = q * z + f4(2.5890223681926727e-02)
     q = q * z + f4(0.4671730697154999)
     t = y * (p * z + f4(1)) / (q * z + f4(1))
-    t = f4(1) if t > f4(1) else t
-    return f4(-1) if t < f4(-1) else t
+    # exactly 1 where float32 cannot tell: 1 - tanh(inf) is 0, whatever it is multiplied by
+    t = f4(1) if t > f4(1) or x >= f4(9) else t
+    return f4(-1) if t < f4(-1) or x <= f4(-9) else t
 
 
 @fused
