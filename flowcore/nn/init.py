@@ -1,10 +1,14 @@
-"""How parameters begin: each function fills a tensor in place and returns it. Names and formulas are PyTorch's."""
+"""How parameters begin: each function fills a tensor in place and returns it. Names and formulas are PyTorch's.
+
+Random values of 16 bits are those of float32, rounded.
+"""
 
 from __future__ import annotations
 
 from math import prod, sqrt
 
 from flowcore import random
+from flowcore.dtypes import NARROW, DType, float32
 from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.grad import no_grad
 from flowcore.ops.create import full
@@ -32,12 +36,12 @@ def fans(x: Tensor) -> tuple[int, int]:
 
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """U(a, b)."""
-    return _filled(x, random.uniform(a, b, x.shape, dtype=x.dtype, placement=x.placement, sbp=x.sbp))
+    return _filled(x, random.uniform(a, b, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """N(mean, std²)."""
-    return _filled(x, random.normal(mean, std, x.shape, dtype=x.dtype, placement=x.placement, sbp=x.sbp))
+    return _filled(x, random.normal(mean, std, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
 
 
 def constant_(x: Tensor, value: float) -> Tensor:
@@ -84,7 +88,12 @@ def _kaiming_std(x: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     return calculate_gain(nonlinearity, a) / sqrt(max(fan, 1))
 
 
+def _drawn(x: Tensor) -> DType:
+    """The dtype in which values for `x` are drawn."""
+    return float32 if x.dtype in NARROW else x.dtype
+
+
 def _filled(x: Tensor, values: Tensor) -> Tensor:
     with no_grad():
-        x.assign(values)
+        x.assign(values.astype(x.dtype))
     return x

@@ -30,3 +30,14 @@ def test_constants_fill() -> None:
     assert (fc.nn.init.constant_(x, 2.5).numpy() == np.float32(2.5)).all()
     with pytest.raises(fc.ShapeError, match="2 dimensions"):
         fc.nn.init.xavier_uniform_(fc.zeros((3,)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_random_values_of_16_bits_are_those_of_float32_rounded(dtype: str) -> None:
+    drawn = []
+    for each in (dtype, "float32"):
+        fc.manual_seed(0)
+        drawn.append([p.astype(dtype).numpy() for p in fc.nn.Linear(7, 5, dtype=each).parameters()])
+        drawn[-1].append(fc.nn.Embedding(7, 5, dtype=each).weight.astype(dtype).numpy())
+    for narrow, rounded in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(narrow, rounded)
