@@ -3,11 +3,12 @@
 A step looks at bytes, then at changes of layout, then at its work. Reducing terms to slices is cheaper than reducing
 them whole, so a search in order takes the slices even where every result computed from them must be gathered again. So
 the search is run again with such values reduced whole (first all of them at once, then, while that is affordable, one
-by one), all that with what lives from step to step laid out as it is, and the best outcome stays. From there each
-value is tried the other way, those from which little follows first: what follows is searched again, the layout of what
-lives on included, and stays so where the plan is better. Plans are compared by bytes, then by predicted seconds: slices
-that cost no byte more are taken where that saves more computing than the changes of layout take. It is a local optimum
-that depends on nothing but the problem: ties go to the earlier candidate and the earlier outcome.
+by one), all that with what lives from step to step laid out as it is, then once, where affordable, with its layout
+free, and the best outcome stays. From there each value is tried the other way, those from which little follows first:
+what follows is searched again, the layout of what lives on included, and stays so where the plan is better. Plans are
+compared by bytes, then by predicted seconds: slices that cost no byte more are taken where that saves more computing
+than the changes of layout take. It is a local optimum that depends on nothing but the problem: ties go to the earlier
+candidate and the earlier outcome.
 
 A decision follows from little: the layouts of the values that the step reads, and in which layouts these and those
 that it gives are wanted by others. Equal steps that see the same decide the same, which is remembered: a sweep in
@@ -26,7 +27,7 @@ from flowcore.placement.tables import BYTE, PAID, TICKS, Choices, Tables, bits
 SWEEPS = 8
 PROHIBITIVE = 1 << 60
 AFFORDABLE = 4000
-"""The most steps that are searched again, over all values tried alone, and again over all tried the other way."""
+"""The most steps that are searched with states free, over all values tried alone, over all tried the other way."""
 
 Pins = dict[int, NdSbp]
 """The layout in which steps shall read a value, by its number."""
@@ -42,6 +43,8 @@ def greedy(problem: Problem) -> Choice:
     if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
         trials.extend({value: target} for value, target in pins.items())
     found.extend(_found(problem, tables, trial, kept) for trial in trials)
+    if kept and len(problem.steps) <= AFFORDABLE:
+        found.append(_found(problem, tables, {}, {}))
     best = min(found, key=lambda state: state.total)
     best.kept = {}
     compared = _compared(best, pins) if pins else {}

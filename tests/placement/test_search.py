@@ -201,6 +201,8 @@ def plainly(problem: Problem) -> tuple[int, ...]:
     tried = [(pins, first.kept)] if pins else []
     if 1 < len(pins) <= AFFORDABLE // len(problem.steps):
         tried += [({value: target}, first.kept) for value, target in pins.items()]
+    if first.kept and len(problem.steps) <= AFFORDABLE:
+        tried.append(({}, {}))
     for trial, kept in tried:
         trials.append(Plain(problem))
         trials[-1].kept = kept
