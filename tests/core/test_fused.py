@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowcore as fc
-from flowcore import fused, runtime
+from flowcore import runtime
 from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.local import localize
@@ -21,8 +20,8 @@ from flowcore.passes.fuse import fuse
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
 from flowcore.text import write_graph
+from tests.fusing import COMPILER, EXECUTORS, fuse_everything
 
-COMPILER = sys.modules["flowcore.compile"]
 SHAPES = [(4, 8), (1, 7), (33, 1), (3, 257), (2, 5, 9), (64, 33), (2, 3, 4, 5)]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 1e-45, 88.5, -103.5, 1.0, -1.0, 0.5, -2.25]
 UNARY: list[Callable[[Any], Any]] = [
@@ -42,16 +41,10 @@ ENDS: list[Callable[[Any], Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["tiles", "loops"])
-def everything_fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=EXECUTORS)
+def everything_fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled functions fuse kernels of any size, run by numpy in tiles of 16 elements, or by compiled loops."""
-    if request.param == "loops" and not is_available():
-        pytest.skip("no compiler of loops is installed")
-    if request.param == "tiles":
-        monkeypatch.setattr(fused, "is_available", lambda: False)
-        monkeypatch.setattr(fused, "TILE", 16)
-    monkeypatch.setattr(COMPILER, "LOCAL", (fold_transposes, partial(fuse, least=1)))
-    yield
+    fuse_everything(request.param, monkeypatch, fold_transposes)
 
 
 def composed(seed: int) -> Callable[..., list[Any]]:
@@ -111,9 +104,7 @@ def test_any_graph_in_tiles_gives_what_its_operators_give(
     seed: int, shape: tuple[int, ...], dtype: str, is_special: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "is_available", lambda: False)
-        patch.setattr(fused, "TILE", 16)
-        patch.setattr(COMPILER, "LOCAL", (fold_transposes, partial(fuse, least=1)))
+        fuse_everything("tiles", patch, fold_transposes)
         check(seed, shape, dtype, is_special)
 
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import flowcore as fc
-from flowcore import fused
 from flowcore.fused import Fused
-from flowcore.jit.store import is_available
 from flowcore.local import localize
 from flowcore.passes.fuse import fuse
 from flowcore.passes.picks import compare_picks
+from tests.fusing import EXECUTORS, fuse_everything
 
-COMPILER = sys.modules["flowcore.compile"]
 
-
-@pytest.fixture(params=["tiles", "loops"])
-def everything_fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=EXECUTORS)
+def everything_fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled functions fuse kernels of any size, run by numpy in tiles of 16 elements, or by compiled loops."""
-    if request.param == "loops" and not is_available():
-        pytest.skip("no compiler of loops is installed")
-    if request.param == "tiles":
-        monkeypatch.setattr(fused, "is_available", lambda: False)
-        monkeypatch.setattr(fused, "TILE", 16)
-    monkeypatch.setattr(COMPILER, "LOCAL", (compare_picks, partial(fuse, least=1)))
-    yield
+    fuse_everything(request.param, monkeypatch, compare_picks)
 
 
 def numbers(x: fc.Tensor, start: int, step: int) -> fc.Tensor:

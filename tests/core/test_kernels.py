@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowcore as fc
-from flowcore import fused
 from flowcore.fused import Fused
-from flowcore.jit.store import is_available
-from flowcore.passes.fuse import fuse
 from flowcore.world import current
+from tests.fusing import EXECUTORS, fuse_everything
 
-COMPILER = sys.modules["flowcore.compile"]
 SHAPES = [(1, 1), (0, 7), (5, 0), (1, 31), (33, 1), (2, 3, 5), (7, 129), (300, 257)]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-45, 1e38, 88.5, -103.5]
 
@@ -58,16 +53,11 @@ NEEDS_COLUMNS = ("softmax", "log softmax")
 """What has no value where a row is empty."""
 
 
-@pytest.fixture(params=["tiles", "loops"])
-def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Kernels of any size, run by numpy in tiles of 16 elements, or by compiled loops."""
-    if request.param == "loops" and not is_available():
-        pytest.skip("no compiler of loops is installed")
-    if request.param == "tiles":
-        monkeypatch.setattr(fused, "is_available", lambda: False)
-        monkeypatch.setattr(fused, "TILE", 16)
-    monkeypatch.setattr(COMPILER, "LOCAL", (partial(fuse, least=1),))
-    yield request.param
+    fuse_everything(request.param, monkeypatch)
+    return str(request.param)
 
 
 def operands(shape: tuple[int, ...], dtype: str, share: float) -> list[Any]:
@@ -133,7 +123,5 @@ def test_any_graph_in_tiles_gives_what_its_operators_give(
 
     given_arrays = operands(shape, dtype, share)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "is_available", lambda: False)
-        patch.setattr(fused, "TILE", 16)
-        patch.setattr(COMPILER, "LOCAL", (partial(fuse, least=1),))
+        fuse_everything("tiles", patch)
         assert_close(fc.compile(f)(*given_arrays), f(*given_arrays))
