@@ -13,7 +13,7 @@ from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.price import seconds
 from flowcore.computing import computing_seconds
 from flowcore.dtypes import DType
-from flowcore.errors import MemoryLimitError
+from flowcore.errors import GraphError, MemoryLimitError
 from flowcore.footprint import Footprint, footprint
 from flowcore.fusion import Fusion, fusion
 from flowcore.graph import Graph, Node
@@ -191,12 +191,18 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
-        """The plan that `save` wrote."""
+        """The plan that `save` wrote; GraphError where the file is damaged."""
         text, _, rest = Path(path).read_text().partition(UPDATES)
-        pairs, _, hosts = rest.partition(HOSTS)
-        updates = (pair.split(":") for pair in pairs.split())
-        found = tuple((int(old), int(new)) for old, new in updates)
-        return cls(parse_graph(text), updates=found, hosts=tuple(map(int, hosts.split())))
+        pairs, _, places = rest.partition(HOSTS)
+        graph = parse_graph(text)
+        try:
+            updates = tuple((int(old), int(new)) for old, new in (pair.split(":") for pair in pairs.split()))
+            hosts = tuple(map(int, places.split()))
+        except ValueError as error:
+            raise GraphError(f"{path} is no plan: {error}; save it again with Plan.save") from None
+        if any(old not in range(len(graph.inputs)) or new not in range(len(graph.outputs)) for old, new in updates):
+            raise GraphError(f"{path} is no plan: an update names no input or output; save it again with Plan.save")
+        return cls(graph, updates=updates, hosts=hosts)
 
     def diff(self, other: Plan) -> str:
         """The lines in which `other` differs, as a unified diff; empty where the plans are equal."""

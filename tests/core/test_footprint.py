@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flowcore as fc
+from flowcore.errors import GraphError
 from flowcore.footprint import distinct
 from flowcore.jit.store import is_available
 
@@ -162,3 +163,12 @@ def test_an_explained_plan_tells_the_peak_and_what_lives_then() -> None:
     text = gradient_plan(4, 0).explain()
     assert f"peak {gradient_plan(4, 0).peak_bytes} B on rank 0: inputs " in text and ", arena " in text
     assert f"{LAYER} B: float64[{ROWS},{WIDTH}]" in text and Path(__file__).name in text
+
+
+@pytest.mark.parametrize("rest", ["updates: 0:9\nhosts: 0", "updates: 0\nhosts: 0", "updates: 0:0\nhosts: x"])
+def test_a_damaged_plan_is_an_error(rest: str, tmp_path: Path) -> None:
+    file = tmp_path / "plan.txt"
+    fc.compile(lambda x: x + 1).plan(fc.zeros(3)).save(file)
+    file.write_text(file.read_text().partition("updates:")[0] + rest)
+    with pytest.raises(GraphError, match="is no plan"):
+        fc.Plan.load(file)
