@@ -111,7 +111,10 @@ class GPT(fc.nn.Module):
 def corpus(path: str | None) -> str:
     """The text of the file, or the documentation that comes with Python."""
     if path is not None:
-        return Path(path).read_text()
+        try:
+            return Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SystemExit(f"--text {path}: {error}") from None
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics.values())
@@ -144,6 +147,10 @@ def batches(ids: Any, mesh: fc.Placement, options: Options) -> Iterator[tuple[fc
 
 def run(options: Options) -> training.Report:
     """Train; collective over all ranks."""
+    if options.width % options.heads:
+        raise SystemExit(
+            f"--heads {options.heads} does not divide --width {options.width}: each head has as many numbers"
+        )
     mesh = training.mesh_of(options)
     ids, tokens = tokenize(corpus(options.text), options.vocabulary)
     fc.manual_seed(options.seed)

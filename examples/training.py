@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,27 @@ from typing import Any, TypeVar
 import flowcore as fc
 
 
-def option(default: Any, text: str, kind: type | None = None) -> Any:
-    """A field of `Options` that is set on the command line; `kind`: its type, where the default does not tell."""
-    return field(default=default, metadata={"help": text, "type": kind or type(default)})
+def option(
+    default: Any, text: str, kind: type | None = None, choices: Sequence[Any] | None = None, least: int = 1
+) -> Any:
+    """A field of `Options` that is set on the command line.
+
+    kind: its type, where the default does not tell. choices: what it may be; else a whole number is at least `least`.
+    """
+    return field(
+        default=default, metadata={"help": text, "type": kind or type(default), "choices": choices, "least": least}
+    )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads a whole number from `least`."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
 
 
 @dataclass
@@ -25,7 +43,7 @@ class Options:
 
     data: int | None = option(None, "ranks along the data axis of the mesh", int)
     model: int | None = option(None, "ranks along the model axis of the mesh", int)
-    zero: int = option(0, "split the states (1, 2) and the parameters too (3) along the data axis")
+    zero: int = option(0, "1, 2: split the states along the data axis; 3: the parameters too", choices=range(4))
     eager: bool = option(False, "run operator by operator, not each step as one graph")
     steps: int = option(100, "steps to train")
     batch: int = option(256, "rows of a batch, over all ranks")
@@ -33,7 +51,7 @@ class Options:
     dtype: str = option("float32", "dtype of the parameters")
     precision: str | None = option(None, "bf16 or fp16: sums of products are computed so", str)
     compress: str | None = option(None, "bf16 or 1bit: gradients cross ranks so", str)
-    seed: int = option(0, "seed of parameters and data")
+    seed: int = option(0, "seed of parameters and data", least=0)
     losses: str | None = option(None, "write the loss of every step to this file, as JSON", str)
     quiet: bool = option(False, "print nothing")
 
@@ -59,7 +77,9 @@ def parse(kind: type[Chosen], description: str | None, arguments: list[str] | No
             parser.add_argument(name, action="store_true", help=text)
         else:
             shown = f"{text} (default: {item.default})"
-            parser.add_argument(name, type=item.metadata["type"], default=item.default, help=shown)
+            kind_of, choices = item.metadata["type"], item.metadata["choices"]
+            read = at_least(item.metadata["least"]) if kind_of is int and choices is None else kind_of
+            parser.add_argument(name, type=read, choices=choices, default=item.default, help=shown)
     return kind(**vars(parser.parse_args(arguments)))
 
 
