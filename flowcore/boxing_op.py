@@ -138,5 +138,5 @@ class Terms(Op):
         return np.concatenate([x[None], np.zeros((more, *x.shape), x.dtype)])
 
 
-LAYOUT_OPERATORS = (Boxing, Relayout, Terms)
+LAYOUT_OPERATORS = (Boxing, Relayout, Carry, Terms)
 """Whose results depend on layouts, so that no signature says what they do."""

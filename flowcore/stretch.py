@@ -93,9 +93,9 @@ class Stretch:
         type = self.types[root]
         if array.shape != type.shape or array.dtype != type.dtype:
             raise GraphError(f"a block of {array.dtype} and shape {array.shape} where {type} is due: report this")
-        if array.flags.c_contiguous and array.flags.aligned:
+        if isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned:
             self.seen[place] = ref(array)
-        else:  # anew at every call: the original may change
+        else:  # anew at every call: the original may change, or be one of numpy's scalars, whose memory is not for us
             if place not in self.copies:
                 self.copies[place] = np.empty(type.shape, type.dtype)
             np.copyto(self.copies[place], array)
