@@ -6,6 +6,7 @@ results alike. What is transposed twice, back to where it was, is not transposed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,12 +29,15 @@ def fold_transposes(graph: Graph) -> Graph:
 
 
 def _cast_first(graph: Graph) -> Graph:
-    """`graph` with the transpose of a cast where the cast of a transpose was, so that transposes meet."""
+    """`graph` with the transpose of a cast where the cast of a transpose was, so that transposes meet.
+
+    What transposes a contraction stays behind it, for the contraction can give that itself.
+    """
     made = {number: node for node in graph.nodes for number in node.outputs}
     builder = Builder(graph)
     for node in graph.nodes:
         source = made.get(node.inputs[0]) if node.op.name == "cast" else None
-        if source is not None and source.op.name == "permute":
+        if source is not None and source.op.name == "permute" and not _is_contracted(made, source):
             before, after = graph.values[node.outputs[0]], builder.values[source.inputs[0]]
             plain = replace(before, type=replace(before.type, shape=after.type.shape))
             inputs = builder.node(node.op, source.inputs, [plain], node.where)
@@ -41,6 +45,12 @@ def _cast_first(graph: Graph) -> Graph:
             made[node.outputs[0]] = node
         builder.nodes.append(node)
     return builder.graph(graph.outputs)
+
+
+def _is_contracted(made: Mapping[int, Node], node: Node) -> bool:
+    """Whether `node` reads what a contraction gives."""
+    source = made.get(node.inputs[0])
+    return source is not None and source.op.name == "contract"
 
 
 def _turned(graph: Graph) -> Graph:

@@ -15,6 +15,7 @@ from flowcore.errors import DTypeError, FlowcoreError
 from flowcore.op import OPS
 from flowcore.passes.precision import precision_of
 from flowcore.simulate import samples
+from flowcore.world import current
 
 NARROW = ("attention", "contract", "convolve")
 SAME = {"broadcast_to", "concatenate", "permute", "reshape", "slice", "take", "to_global"}
@@ -165,3 +166,22 @@ def test_what_is_no_text_is_refused_at_once_too(given: Any) -> None:
         fc.compile(lambda x: x, precision=given)
     with pytest.raises(FlowcoreError, match="use one of 'bf16', '1bit'"):
         fc.compile(lambda x: x, compress=given)
+
+
+def test_the_gradient_of_a_weight_is_made_in_its_order_not_transposed_after() -> None:
+    layer = fc.nn.Linear(8, 4)
+    opt = fc.optim.SGD(layer.parameters(), lr=0.1)
+
+    def step(x: fc.Tensor) -> fc.Tensor:
+        loss = fc.sum(layer(x) ** 2)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+        return loss
+
+    compiled = fc.compile(step, precision="bf16")
+    compiled(fc.ones((5, 8)))
+    programs = [found for key, found in current().programs.items() if isinstance(key, tuple) and key[0] is compiled]
+    ((variant,),) = programs
+    names = [node.op.name for node in variant.program.local.nodes]
+    assert "contract" in names and not {"permute", "packed"} & set(names), names
