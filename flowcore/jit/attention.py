@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from flowcore.jit.blas import gemm
 from flowcore.jit.elementary import exp_f4, exp_f8
-from flowcore.jit.lanes import add_f4, add_f8, any_order, exact, f8, greatest, i8, inf
+from flowcore.jit.lanes import add_f4, add_f8, any_order, distinct, exact, f8, greatest, i8, inf
 
 
 @exact
@@ -43,7 +43,6 @@ def seen_by(sizes, query):
 
 
 def _softmax(exp, add):
-    @exact
     def softmax(row, seen):
         """row ← powers of the distance to the greatest of the first `seen` scores, else 0; 1 / their sum, or 0."""
         none = row.dtype.type(-inf)
@@ -58,13 +57,12 @@ def _softmax(exp, add):
             total = add(total, power)
         return row.dtype.type(0) if total == 0 else row.dtype.type(1) / total
 
-    return softmax
+    return distinct(softmax, exp, add)
 
 
 def _forward(exp, add):
     softmax = _softmax(exp, add)
 
-    @exact
     def forward(sizes, at_q, at_k, at_v, at_y, q, k, v, y, turned, scores):
         """y ← softmax(scale · q kᵀ) v. Scratch: turned (features, keys), scores (block, keys)."""
         _, _, queries, keys, features, columns, _, _, block, bits = sizes
@@ -88,13 +86,12 @@ def _forward(exp, add):
                 gemm(False, False, rows, columns, seen, one, scores, 0, keys, v, v0, at_v[2],
                      none, y, y0 + i * at_y[2], at_y[2])  # fmt: skip
 
-    return forward
+    return distinct(forward, exp, add)
 
 
 def _backward(exp, add):
     softmax = _softmax(exp, add)
 
-    @any_order
     def weigh(powers, slopes, factor):
         """powers ← factor · powers, the weights; Σ weights · slopes."""
         total = powers.dtype.type(0)
@@ -104,7 +101,8 @@ def _backward(exp, add):
             total = add(total, weight * slopes[c])
         return total
 
-    @exact
+    weigh = distinct(weigh, add, compile=any_order)
+
     def backward(
         sizes, at_q, at_k, at_v, at_dy, at_dq, at_dk, at_dv, q, k, v, dy, dq, dk, dv,
         turned_k, turned_v, scores, slopes,
@@ -146,7 +144,7 @@ def _backward(exp, add):
                 gemm(False, False, rows, features, seen, one, slopes, 0, keys, k, k0, at_k[2],
                      one, dq, dq0 + i * at_dq[2], at_dq[2])  # fmt: skip
 
-    return backward
+    return distinct(backward, exp, add)
 
 
 forward_f4, forward_f8 = _forward(exp_f4, add_f4), _forward(exp_f8, add_f8)

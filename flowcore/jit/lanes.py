@@ -6,6 +6,7 @@ Sums may be taken in any order, nothing else.
 from __future__ import annotations
 
 import math
+from hashlib import blake2b
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -26,6 +27,21 @@ INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrappe
 exact = numba.njit(**INNER)
 fused = numba.njit(fastmath={"contract"}, forceinline=True, **INNER)
 any_order = numba.njit(fastmath={"reassoc", "nsz"}, **INNER)
+
+
+def distinct(function: Any, *parts: Any, compile: Any = exact) -> Any:
+    """`function`, made inside another from `parts`, compiled under a name of its own.
+
+    Machine code kept on disk is told apart by names only, so functions of one name would be taken for one another. A
+    part is a function, an array, or what its repr tells all of.
+    """
+
+    def text(part: Any) -> str:
+        return repr(part.tolist() if isinstance(part, np.ndarray) else getattr(part, "__qualname__", part))
+
+    name = f"{function.__name__}_{blake2b(' '.join(map(text, parts)).encode(), digest_size=8).hexdigest()}"
+    function.__name__ = function.__qualname__ = name
+    return compile(function)
 
 
 @any_order

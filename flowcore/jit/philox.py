@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowcore.jit.lanes import exact, f4, f8, fused
+from flowcore.jit.lanes import distinct, exact, f4, f8, fused
 from flowcore.ops.philox import MULTIPLIERS, ROUNDS, WEYL
 
 u8 = np.uint64
@@ -56,7 +56,6 @@ def whole_f8(block, counter, seed, row):
 
 
 def _uniform(unit, whole, lanes):
-    @exact
     def uniform(runs, length, first, step, keys, key, y):
         """y (keys, runs, length) ← under each key the elements from index first + step · i on, for run i."""
         for k in range(keys):
@@ -72,7 +71,7 @@ def _uniform(unit, whole, lanes):
                 for c in range(tail, length):
                     row[c] = unit(u8((start + c) // lanes), counter, seed)[(start + c) % lanes]
 
-    return uniform
+    return distinct(uniform, unit, whole, lanes)
 
 
 uniform_f4, uniform_f8 = _uniform(unit_f4, whole_f4, 4), _uniform(unit_f8, whole_f8, 2)

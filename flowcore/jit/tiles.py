@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from llvmlite import ir
 from numba.core import types as numba_types
 from numba.extending import intrinsic
 
-from flowcore.jit.lanes import exact
+from flowcore.jit.lanes import distinct
 
 types: Any = numba_types  # some are made when it is imported
 LANES = 16
@@ -142,14 +141,6 @@ def _sum(builder: Any, factors: Any, given: Sequence[Vector]) -> Vector:
         return builder.fadd(total, builder.fmul(constant(by, y), y, flags=("contract",)), flags=("contract",))
 
     return reduce(more, others, start)
-
-
-def distinct(function: Any, *parts: Any) -> Any:
-    """`function`, made from `parts`, under a name of its own: machine code kept on disk is told apart by names only."""
-    text = "".join(repr(part.tolist() if isinstance(part, np.ndarray) else part) for part in parts)
-    function.__name__ += "_" + blake2b(text.encode(), digest_size=8).hexdigest()
-    function.__qualname__ = function.__name__
-    return exact(function)
 
 
 def rectangles(left: Any, right: Any, is_near: tuple[bool, bool] = (True, True)) -> Callable[..., None]:

@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import Any
 
 from flowcore.jit.blas import gemm
-from flowcore.jit.lanes import exact
+from flowcore.jit.lanes import distinct, exact
 from flowcore.jit.runs import copy, zero
-from flowcore.jit.tiles import Fast, backward, distinct, forward, rectangles
+from flowcore.jit.tiles import Fast, backward, forward, rectangles
 
 GAP = 16
 """Elements between the planes of the domain, which otherwise would meet in the same lines of the cache."""

@@ -76,17 +76,3 @@ def test_every_form_and_both_gradients_equal_those_of_numpy(name: str, dtype: st
         assert (made.shape, made.dtype) == (type.shape, type.dtype) and made.shape == wanted.shape
         scale = float(np.sqrt((expected**2).mean())) or 1.0
         np.testing.assert_allclose(made, wanted, rtol=0, atol=TOLERANCE[dtype] * scale * 3)
-
-
-def test_functions_made_from_different_matrices_have_different_names() -> None:
-    # machine code kept on disk is found by name: two functions of one name would be taken for one another
-    from flowcore.jit.tiles import distinct
-
-    def made(matrix: Any) -> Any:
-        def function(x):  # type: ignore[no-untyped-def]  # numba infers its types
-            return x
-
-        return distinct(function, matrix, 2)
-
-    names = {made(matrix).py_func.__qualname__ for matrix in (np.eye(2), np.eye(3), 2 * np.eye(2), np.eye(2))}
-    assert len(names) == 3
