@@ -35,54 +35,28 @@ def run(n, at1, at2, at3, k1, k2, k3, form):
 
 
 @exact
-def gather(first, count, group, form, x, patches):
-    """The patches (count, *k, c) of pixels first … first + count of y."""
-    (_, g, c, _), (_, _, k1, _, _, _), (_, _, k2, _, _, _), (h3, _, k3, _, d3, _) = form
-    to = 0
-    for pixel in range(first, first + count):
-        n, at1, at2, at3 = position(pixel, form)
-        # the taps of a row lie side by side in x where nothing is between them
-        is_row = g == 1 and d3 == 1 and at3 >= 0 and at3 + k3 <= h3
-        for j1 in range(k1):
-            for j2 in range(k2):
-                if is_row:
-                    seen = run(n, at1, at2, at3, j1, j2, 0, form)
-                    if seen < 0:
-                        zero(patches, to, k3 * c)
-                    else:
-                        copy(patches, to, x, seen * c, k3 * c)
-                    to += k3 * c
-                    continue
-                for j3 in range(k3):
-                    seen = run(n, at1, at2, at3, j1, j2, j3, form)
-                    if seen < 0:
-                        zero(patches, to, c)
-                    else:
-                        copy(patches, to, x, (seen * g + group) * c, c)
-                    to += c
-
-
-@exact
-def scatter(first, count, group, form, patches, x):
-    """Add the patches of these pixels to x, from where `gather` takes them."""
+def gather(first, count, group, form, x, patches, is_back):
+    """The patches (count, *k, c) of pixels first … first + count of y, from x; is_back: added to x where they lie."""
     (_, g, c, _), (_, _, k1, _, _, _), (_, _, k2, _, _, _), (h3, _, k3, _, d3, _) = form
     at = 0
     for pixel in range(first, first + count):
         n, at1, at2, at3 = position(pixel, form)
+        # the taps of a row lie side by side in x where nothing is between them
         is_row = g == 1 and d3 == 1 and at3 >= 0 and at3 + k3 <= h3
+        runs, length = (1, k3 * c) if is_row else (k3, c)
         for j1 in range(k1):
             for j2 in range(k2):
-                if is_row:
-                    seen = run(n, at1, at2, at3, j1, j2, 0, form)
-                    if seen >= 0:
-                        add(x, seen * c, patches, at, k3 * c)
-                    at += k3 * c
-                    continue
-                for j3 in range(k3):
+                for j3 in range(runs):
                     seen = run(n, at1, at2, at3, j1, j2, j3, form)
-                    if seen >= 0:
-                        add(x, (seen * g + group) * c, patches, at, c)
-                    at += c
+                    here = (seen * g + group) * c
+                    if seen < 0:
+                        if not is_back:
+                            zero(patches, at, length)
+                    elif is_back:
+                        add(x, here, patches, at, length)
+                    else:
+                        copy(patches, at, x, here, length)
+                    at += length
 
 
 @exact
@@ -122,7 +96,7 @@ def forward(rows, form, x, weight, y, turned, patches):
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
         for group in range(g):
-            gather(first, count, group, form, x, patches)
+            gather(first, count, group, form, x, patches, False)
             gemm(
                 False, True, count, o, width, one, patches, 0, width, turned, group * o * width, width, none,
                 y, (first * g + group) * o, g * o,
@@ -147,7 +121,7 @@ def backward(rows, form, y, weight, x, turned, patches):
                 False, False, count, width, o, one, y, (first * g + group) * o, g * o,
                 turned, group * o * width, width, none, patches, 0, width,
             )  # fmt: skip
-            scatter(first, count, group, form, patches, x)
+            gather(first, count, group, form, x, patches, True)
 
 
 @exact
@@ -164,7 +138,7 @@ def correlate(rows, form, x, y, weight, turned, patches):
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
         for group in range(g):
-            gather(first, count, group, form, x, patches)
+            gather(first, count, group, form, x, patches, False)
             gemm(
                 True, False, o, width, count, one, y, (first * g + group) * o, g * o, patches, 0, width,
                 one if first else none, turned, group * o * width, width,
