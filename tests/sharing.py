@@ -14,6 +14,7 @@ from flowcore.comm.counting import CountingTransport
 from flowcore.meeting_op import Post
 from flowcore.runtime import Program
 from flowcore.world import World, activate, current
+from tests.training import perceptron
 
 Array = np.ndarray[Any, Any]
 PARTS = ("B", "P", "S0", "S1")
@@ -75,47 +76,16 @@ def compared(run: Callable[[], Sequence[Array]]) -> None:
         assert one.tobytes() == other.tobytes()
 
 
-def trained(steps: int = 3, **options: Any) -> tuple[list[float], list[Any]]:
-    """(losses, the programs) of a small model, data parallel."""
+def model_and_step(shard_states: str | None = "data") -> tuple[fc.nn.Module, Any]:
+    """A model whose parameters every rank holds, and a step that divides the updates among the ranks, if so said."""
     mesh = fc.Placement(fc.world_size(), ["data"])
-    fc.manual_seed(0)
-    model = fc.nn.Sequential(fc.nn.Linear(24, 40), fc.nn.ReLU(), fc.nn.Linear(40, 12))
-    model.place(mesh)
-    opt = fc.optim.AdamW(model.parameters(), lr=1e-2, **options)
-    draw = np.random.default_rng(0)
-    x = fc.asarray(draw.normal(size=(13, 24)).astype("float32"), placement=mesh, sbp="S0")
-    y = fc.asarray(draw.integers(12, size=13), placement=mesh, sbp="S0")
-
-    @fc.compile
-    def step(x: fc.Tensor, y: fc.Tensor) -> fc.Tensor:
-        loss = fc.nn.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        opt.zero_grad()
-        return loss
-
-    return [step(x, y).item() for _ in range(steps)], programs(step)
+    return perceptron((24, 40, 12), 13, placement=mesh, lr=1e-2, shard_states=shard_states)
 
 
-def model_and_step() -> tuple[fc.nn.Module, Any]:
-    """A model whose parameters every rank holds, and a step that divides the updates among the ranks."""
-    mesh = fc.Placement(fc.world_size(), ["data"])
-    fc.manual_seed(0)
-    model = fc.nn.Sequential(fc.nn.Linear(24, 40), fc.nn.ReLU(), fc.nn.Linear(40, 12))
-    model.place(mesh)
-    opt = fc.optim.AdamW(model.parameters(), lr=1e-2, shard_states="data")
-    draw = np.random.default_rng(0)
-    x = fc.asarray(draw.normal(size=(13, 24)).astype("float32"), placement=mesh, sbp="S0")
-    y = fc.asarray(draw.integers(12, size=13), placement=mesh, sbp="S0")
-
-    def step(scale: float = 1.0) -> fc.Tensor:
-        loss = fc.nn.cross_entropy(model(x) * scale, y)
-        loss.backward()
-        opt.step()
-        opt.zero_grad()
-        return loss
-
-    return model, step
+def trained(steps: int = 3, shard_states: str | None = None) -> tuple[list[float], list[Program]]:
+    """(losses, the programs) of that step."""
+    step = fc.compile(model_and_step(shard_states)[1])
+    return [step().item() for _ in range(steps)], programs(step)
 
 
 def blocks(model: fc.nn.Module) -> list[Array]:

@@ -14,6 +14,7 @@ import flowcore as fc
 from flowcore.errors import GraphError
 from flowcore.footprint import distinct
 from flowcore.jit.store import is_available
+from tests.training import perceptron
 
 ROWS, WIDTH = 4096, 8
 LAYER = ROWS * WIDTH * 8
@@ -77,25 +78,13 @@ def live() -> int:
 def held_and_planned() -> tuple[int, fc.Plan]:
     """(bytes of arrays that are there after some training steps, the plan of a step), in a world of its own."""
     before = live()
-    fc.manual_seed(0)
-    model = fc.nn.Sequential(fc.nn.Linear(128, 256), fc.nn.GELU(), fc.nn.Linear(256, 64))
-    opt = fc.optim.AdamW(model.parameters(), lr=1e-3)
-    x, y = fc.ones((512, 128)), fc.asarray(np.arange(512) % 64)
-
-    @fc.compile
-    def step(x: fc.Tensor, y: fc.Tensor) -> fc.Tensor:
-        loss = fc.nn.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        opt.zero_grad()
-        return loss
-
+    step = fc.compile(perceptron((128, 256, 64), 512, fc.nn.GELU)[1])
     for _ in range(4):
-        loss = step(x, y)
+        loss = step()
     # steps take no memory (tests/examples/test_allocations.py): what is held after one is held at its peak
     held = live() - before
     assert loss.item() > 0
-    return held, step.plan(x, y)
+    return held, step.plan()
 
 
 @compiled_loops

@@ -12,6 +12,8 @@ from flowcore.jit.store import is_available
 from flowcore.op import OPS, Op, Sample, as_tuple
 from flowcore.simulate import inputs_of
 from flowcore.world import current
+from tests.sharing import programs
+from tests.training import perceptron
 
 WRITERS = [
     sample
@@ -41,32 +43,19 @@ def test_an_operator_writes_into_given_memory_what_its_kernel_gives(sample: Samp
 
 def train() -> tuple[int, int, int]:
     """(bytes taken at most during a step, bytes of the arena, its lower bound) of a training step in steady state."""
-    fc.manual_seed(0)
-    model = fc.nn.Sequential(fc.nn.Linear(128, 256), fc.nn.GELU(), fc.nn.Linear(256, 64))
-    opt = fc.optim.AdamW(model.parameters(), lr=1e-3)
-    x, y = fc.ones((512, 128)), fc.asarray(np.arange(512) % 64)
-
-    @fc.compile
-    def step(x: fc.Tensor, y: fc.Tensor) -> fc.Tensor:
-        loss = fc.nn.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        opt.zero_grad()
-        return loss
-
-    losses = [step(x, y).item() for _ in range(3)]
+    step = fc.compile(perceptron((128, 256, 64), 512, fc.nn.GELU)[1])
+    losses = [step().item() for _ in range(3)]
     assert losses[2] < losses[0]
     tracemalloc.start()
     try:
-        step(x, y)
+        step()
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        step(x, y)
+        step()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    found = [v[0].program for k, v in current().programs.items() if isinstance(v, list) and k[0] is step]
-    (program,) = found
+    (program,) = programs(step)
     spans = sum(type.nbytes for _, type in program.arena.places.values())
     return peak - before, program.arena.size, spans
 
