@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowcore.comm.collectives import AllGathers
-from flowcore.comm.transport import Array, Buffers, Log, Transport
+from flowcore.comm.transport import Array, Begun, Buffers, Log, Transport
 
 
 class CountingTransport:
@@ -37,13 +37,21 @@ class CountingTransport:
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
         """Exchange and count."""
+        self.finish(self.start(sends, receives))
+
+    def start(self, sends: Buffers, receives: Buffers) -> Begun:
+        """Begin to exchange, and count."""
         sent = [array.nbytes for peer, array in sends if peer != self.rank]
         received = [array.nbytes for peer, array in receives if peer != self.rank]
         self.bytes_sent += sum(sent)
         self.messages_sent += len(sent)
         self.bytes_received += sum(received)
         self.messages_received += len(received)
-        self.inner.exchange(sends, receives)
+        return self.inner.start(sends, receives)
+
+    def finish(self, begun: Begun) -> None:
+        """As the inner transport."""
+        self.inner.finish(begun)
 
     def _all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
         """Gather, and count each block that another rank gets as one message."""

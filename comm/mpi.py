@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowcore.comm.errors import CommError
-from flowcore.comm.transport import Array, Buffers, Log
+from flowcore.comm.transport import Array, Begun, Buffers, Log
 from flowcore.comm.waiting import TAIL, Ended, Failed, Waiting, first_difference, hang, ranks_text
 from flowcore.comm.watch import Watch
 
@@ -71,7 +71,11 @@ class MpiTransport:
         self._crowded = self.size > (os.cpu_count() or 1)
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
-        """Post all receives, then all sends; return when all are done."""
+        """Send and receive; returns when all is done."""
+        self.finish(self.start(sends, receives))
+
+    def start(self, sends: Buffers, receives: Buffers) -> Begun:
+        """Post all receives, then all sends: (peer, request) of each."""
         requests: list[tuple[int, Any]] = []
         for peer, array in receives:
             if peer != self.rank:
@@ -82,6 +86,11 @@ class MpiTransport:
         own = [array for peer, array in sends if peer == self.rank]
         for (_, into), given in zip([pair for pair in receives if pair[0] == self.rank], own, strict=True):
             into[...] = given.reshape(into.shape)
+        return requests
+
+    def finish(self, begun: Begun) -> None:
+        """Wait for what was started."""
+        requests: list[tuple[int, Any]] = begun
         test, left = self.mpi.Request.Testall, [request for _, request in requests]
 
         def waiting() -> Waiting:

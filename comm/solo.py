@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowcore.comm.errors import CommError
-from flowcore.comm.transport import Buffers, Log
+from flowcore.comm.transport import Begun, Buffers, Log
 
 
 class SoloTransport:
@@ -23,6 +23,13 @@ class SoloTransport:
                 raise CommError(f"rank 0 exchanges with rank {peer}: this world has one rank; launch more")
         for (_, given), (_, into) in zip(sends, receives, strict=True):
             into[...] = np.reshape(given, into.shape)
+
+    def start(self, sends: Buffers, receives: Buffers) -> Begun:
+        """`exchange`."""
+        self.exchange(sends, receives)
+
+    def finish(self, begun: Begun) -> None:
+        """All is done."""
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return at once; CommError where `ranks` names another rank."""

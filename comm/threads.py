@@ -2,21 +2,25 @@
 
 Messages are copied when sent, so sending never waits. One lock guards everything: what is in flight, and what every
 rank waits for. Whenever a rank begins to wait, ends or fails, the ranks that can no longer go on are told (`waiting`).
+
+Ranks may pretend to live on several hosts: these share no windows, and what crosses them may take time, as over a link
+that carries one message of a host after the other, without the help of a processor.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections import deque
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from flowcore.comm.errors import CommError
-from flowcore.comm.transport import Array, Buffers, Log
+from flowcore.comm.transport import Array, Begun, Buffers, Log
 from flowcore.comm.waiting import (
     TAIL,
     Ended,
@@ -29,6 +33,11 @@ from flowcore.comm.waiting import (
     hopeless,
     ranks_text,
 )
+from flowcore.placement.machine import Link
+
+Pair = tuple[int, int]
+"""Who sends, and to whom."""
+AT_ONCE = Link(0.0, 0.0)
 
 
 @dataclass
@@ -40,15 +49,26 @@ class _Meeting:
 
 
 class ThreadWorld:
-    """`size` ranks that live as threads; `timeout`: seconds that a rank waits for peers that are still running."""
+    """`size` ranks that live as threads; `timeout`: seconds that a rank waits for peers that are still running.
 
-    def __init__(self, size: int, timeout: float = 60) -> None:
-        self.size, self.timeout = size, timeout
+    hosts: of every rank, where they pretend to live on several; link: what messages between these take.
+    """
+
+    def __init__(self, size: int, timeout: float = 60, hosts: Sequence[int] = (), link: Link = AT_ONCE) -> None:
+        self.size, self.timeout, self.link = size, timeout, link
+        self.hosts = tuple(hosts) or (0,) * size
         self._lock = threading.Lock()
         self._wake = [threading.Condition(self._lock) for _ in range(size)]
         self._states: dict[int, State] = dict.fromkeys(range(size))
         self._lost: dict[int, CommError] = {}
-        self._mail: dict[tuple[int, int], deque[Array]] = {}
+        self._mail: dict[tuple[Pair, int], tuple[Array, float]] = {}
+        """Messages that nobody has taken yet, numbered per pair, and when they are there."""
+        self._wanted: dict[int, tuple[Pair, int]] = {}
+        """The message that a rank waits for."""
+        self._sent: Counter[Pair] = Counter()
+        self._expected: Counter[Pair] = Counter()
+        self._free: dict[int, float] = {}
+        """Per host when its link has carried all it was given."""
         self._meetings: dict[tuple[int, ...], _Meeting] = {}
 
     def transport(self, rank: int) -> ThreadTransport:
@@ -66,17 +86,39 @@ class ThreadWorld:
     def send(self, rank: int, peer: int, array: Array) -> None:
         """Put a copy of `array` on its way."""
         with self._lock:
-            self._mail.setdefault((rank, peer), deque()).append(np.array(array, copy=True))
-            state = self._states[peer]
-            if isinstance(state, Waiting) and state.what == "a receive" and rank in state.peers:
+            key = (rank, peer), self._sent[rank, peer]
+            self._mail[key] = np.array(array, copy=True), self._arrival(rank, peer, array)
+            self._sent[rank, peer] += 1
+            if self._wanted.get(peer) == key:
                 self._go(peer)
 
-    def receive(self, rank: int, peer: int, into: Array) -> None:
-        """Wait for the next message of `peer` and copy it into `into`."""
+    def _arrival(self, rank: int, peer: int, array: Array) -> float:
+        """When a message is there that is sent now."""
+        host = self.hosts[rank]
+        if host == self.hosts[peer] or self.link is AT_ONCE:
+            return 0.0
+        begin = max(time.monotonic(), self._free.get(host, 0.0))
+        self._free[host] = begin + array.nbytes * self.link.seconds_per_byte
+        return self._free[host] + self.link.latency
+
+    def expect(self, rank: int, peer: int) -> int:
+        """The number of the next message of `peer` to `rank` that is not expected yet."""
         with self._lock:
-            mail = self._mail.setdefault((peer, rank), deque())
-            self._wait(rank, lambda: bool(mail), lambda: Waiting("a receive", frozenset((peer,))))
-            given = mail.popleft()
+            self._expected[peer, rank] += 1
+            return self._expected[peer, rank] - 1
+
+    def receive(self, rank: int, peer: int, number: int, into: Array) -> None:
+        """Wait for a message of `peer`, by its number, and copy it into `into`."""
+        with self._lock:
+            key = (peer, rank), number
+            self._wanted[rank] = key
+            try:
+                self._wait(rank, lambda: key in self._mail, lambda: Waiting("a receive", frozenset((peer,))))
+            finally:
+                del self._wanted[rank]
+            given, arrival = self._mail.pop(key)
+        if arrival:
+            time.sleep(max(0.0, arrival - time.monotonic()))
         if given.nbytes != into.nbytes:
             raise CommError(f"rank {rank} expected {into.nbytes} bytes from rank {peer}, which sent {given.nbytes}")
         into[...] = given.reshape(-1).view(into.dtype).reshape(into.shape)
@@ -170,16 +212,24 @@ class ThreadTransport:
 
     def __init__(self, world: ThreadWorld, rank: int) -> None:
         self.world, self.rank, self.size = world, rank, world.size
-        self.hosts = (0,) * world.size
+        self.hosts = world.hosts
         self._log: Log = tuple
         self._posted: dict[tuple[int, ...], _Meeting] = {}
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
         """Send copies, then wait for what is to be received."""
+        self.finish(self.start(sends, receives))
+
+    def start(self, sends: Buffers, receives: Buffers) -> Begun:
+        """Send copies: (peer, number, array) of what is to be received."""
         for peer, array in sends:
             self.world.send(self.rank, peer, array)
-        for peer, array in receives:
-            self.world.receive(self.rank, peer, array)
+        return [(peer, self.world.expect(self.rank, peer), array) for peer, array in receives]
+
+    def finish(self, begun: Begun) -> None:
+        """Wait for what is to be received."""
+        for peer, number, array in begun:
+            self.world.receive(self.rank, peer, number, array)
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""

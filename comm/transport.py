@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Buffers = Sequence[tuple[int, Array]]
+Begun = Any
+"""Messages under way, as `Transport.start` gives them."""
 Log = Callable[[], Sequence[str]]
 Meeting = tuple[tuple[int, ...], int, Log]
 """The arguments of `Transport.meet`."""
@@ -37,9 +39,21 @@ class Transport(Protocol):
         ...
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
-        """Send and receive contiguous arrays, given as (peer, array); returns when all are done.
+        """`finish(start(sends, receives))`."""
+        ...
 
-        Messages between a pair match in order and have the same number of bytes on both sides.
+    def start(self, sends: Buffers, receives: Buffers) -> Begun:
+        """Begin to send and receive contiguous arrays, given as (peer, array), without waiting for any peer.
+
+        Messages between a pair match in the order in which they were started, and have the same number of bytes on
+        both sides. Until they are finished, nobody may write to what is sent or read what is received.
+        """
+        ...
+
+    def finish(self, begun: Begun) -> None:
+        """Return when all that was started so is done; several may be finished in any order.
+
+        Raises CommError or DivergenceError where a peer failed, or can never do its part.
         """
         ...
 

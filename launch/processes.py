@@ -27,7 +27,7 @@ TAIL_CHARACTERS = 4000
 
 
 def run_processes(
-    fn: Callable[..., Any], ranks: int, timeout: float | None, args: Sequence[Any]
+    fn: Callable[..., Any], ranks: int, timeout: float | None, args: Sequence[Any], hosts: int = 1
 ) -> tuple[list[Any], dict[int, BaseException]]:
     """Run `fn` under an MPI launcher; returns the results by rank, and what was raised by rank, in order of time."""
     launcher = find_launcher()
@@ -36,6 +36,8 @@ def run_processes(
         (folder / TASK).write_bytes(dump((fn, tuple(args), ranks), "the function or its arguments"))
         command = build_command(launcher, ranks, [sys.executable, "-m", "flowcore.launch.worker", name])
         environment = build_environment(os.environ, launcher, ranks)
+        if hosts > 1:
+            environment["FLOWCORE_HOSTS"] = str(hosts)
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         code = wait_for(command, environment, folder, timeout, ranks)
         sys.stdout.write((folder / "stdout").read_text(errors="replace"))

@@ -7,9 +7,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
 
 from flowcore.comm.errors import HangError
-from flowcore.comm.threads import ThreadWorld
+from flowcore.comm.threads import AT_ONCE, ThreadWorld
 from flowcore.launch.errors import LaunchError
 from flowcore.launch.processes import run_processes
+from flowcore.placement.machine import Link, Machine
 from flowcore.world import World, activate
 
 Result = TypeVar("Result")
@@ -23,21 +24,28 @@ def run(
     transport: str = "threads",
     timeout: float | None = None,
     args: Sequence[Any] = (),
+    hosts: int = 1,
+    link: Link | None = None,
 ) -> list[Result]:
     """What `fn(*args)` returned on each rank of a private world of `ranks` ranks, in rank order.
 
     `transport`: "threads" runs the ranks as threads of this process, "mpi" as processes under an MPI launcher; then
-    `fn`, `args` and the results travel by pickle. An exception on any rank ends the run on all ranks and is raised
+    `fn`, `args` and the results travel by pickle. `hosts`: pretend as many, groups of neighbours that share no memory;
+    `link`: what messages between these take, as threads (None: nothing), which plans then reckon with. An exception on any rank ends the run on all ranks and is raised
     here, with its rank in a note and in its attribute `rank`. After `timeout` seconds: HangError; without one, a slow
     rank is waited for, and ranks that wait for each other are told so at once.
     """
     if ranks < 1:
         raise LaunchError(f"ranks={ranks}: a world has at least 1 rank")
+    if not 1 <= hosts <= ranks:
+        raise LaunchError(f"hosts={hosts}: {ranks} ranks can pretend to be on 1 to {ranks} hosts")
+    if link is not None and (transport != "threads" or hosts == 1):
+        raise LaunchError("link= is for ranks that are threads and pretend to live on several hosts: give hosts=")
     match transport:
         case "threads":
-            results, failures = run_threads(fn, ranks, timeout, args)
+            results, failures = run_threads(fn, ranks, timeout, args, hosts, link)
         case "mpi":
-            results, failures = run_processes(fn, ranks, timeout, args)
+            results, failures = run_processes(fn, ranks, timeout, args, hosts)
         case _:
             raise LaunchError(f"transport {transport!r} is unknown: choose 'threads' or 'mpi'")
     if failures:
@@ -46,10 +54,12 @@ def run(
 
 
 def run_threads(
-    fn: Callable[..., Result], ranks: int, timeout: float | None, args: Sequence[Any]
+    fn: Callable[..., Result], ranks: int, timeout: float | None, args: Sequence[Any], hosts: int, link: Link | None
 ) -> tuple[list[Result], dict[int, BaseException]]:
     """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
-    shared = ThreadWorld(ranks, threading.TIMEOUT_MAX if timeout is None else timeout)
+    lives = tuple(rank * hosts // ranks for rank in range(ranks))
+    shared = ThreadWorld(ranks, threading.TIMEOUT_MAX if timeout is None else timeout, lives, link or AT_ONCE)
+    machine = Machine(between=link or Machine().between, hosts=lives if hosts > 1 else ())
     transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
     failures: dict[int, BaseException] = {}
@@ -57,7 +67,7 @@ def run_threads(
 
     def live(rank: int) -> None:
         try:
-            with activate(World(transports[rank])):
+            with activate(World(transports[rank], machine)):
                 results[rank] = fn(*args)
         except BaseException as error:
             failures[rank] = error

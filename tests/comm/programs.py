@@ -89,7 +89,7 @@ def expected(program: Program, rank: int) -> tuple[type[CommError], str] | None:
 
 
 def right_program(transport: Transport) -> None:
-    """Meetings of all and of some, objects, barriers, messages in order."""
+    """Meetings of all and of some, objects, barriers, messages in order, and such as end in another order."""
     all_ranks, rank, size = everyone(transport), transport.rank, transport.size
     for number in range(50):
         transport.meet(all_ranks, number - 25, log_of())
@@ -108,4 +108,10 @@ def right_program(transport: Transport) -> None:
         True,
     ]
     transport.exchange([], [])
+    late = [np.empty(size) for size in (2, 40_000, 3)]
+    begun = [transport.start([(right, np.full(into.shape, rank + 0.5))], [(left, into)]) for into in late]
+    transport.exchange([(right, given[0])], [(left, taken[0])])
+    for number in (2, 0, 1):
+        transport.finish(begun[number])
+        assert (late[number] == left + 0.5).all()
     transport.barrier(all_ranks)

@@ -12,6 +12,7 @@ from flowcore.comm.errors import CommError
 from flowcore.comm.solo import SoloTransport
 from flowcore.comm.threads import ThreadWorld
 from flowcore.comm.transport import Transport
+from flowcore.placement.machine import Link
 from tests.comm.programs import FAULTS, Program, expected, right_program
 
 
@@ -74,6 +75,22 @@ def test_a_message_of_another_size_is_an_error() -> None:
     world.transport(0).exchange([(1, np.ones(3))], [])
     with pytest.raises(CommError, match="expected 32 bytes from rank 0, which sent 24"):
         world.transport(1).exchange([], [(0, np.ones(4))])
+
+
+def test_messages_between_hosts_take_their_time_beside_what_ranks_do() -> None:
+    world = ThreadWorld(3, hosts=(0, 0, 1), link=Link(0.05, 1e-5))
+    start = time.monotonic()
+    near, first, second = np.empty(1000), np.empty(1000), np.empty(1000)
+    for peer in (1, 2, 2):
+        world.transport(0).start([(peer, np.ones(1000))], [])
+    world.transport(1).exchange([], [(0, near)])
+    assert time.monotonic() - start < 0.05
+    begun = [world.transport(2).start([], [(0, into)]) for into in (first, second)]
+    time.sleep(0.1)
+    for each, seconds in zip(begun, (0.13, 0.21), strict=True):
+        world.transport(2).finish(each)
+        assert 0 <= time.monotonic() - start - seconds < 0.05
+    assert near.all() and first.all() and second.all()
 
 
 def test_every_transport_keeps_the_protocol() -> None:

@@ -12,6 +12,7 @@ import pytest
 import flowcore as fc
 from flowcore.launch.errors import LaunchError
 from flowcore.launch.session import run
+from flowcore.placement.machine import Link
 from flowcore.world import current
 
 # an id that is just "mpi" would make pytest-mpi take the test for one of its own
@@ -104,6 +105,20 @@ def test_threads_that_wait_for_each_other_are_told_at_once() -> None:
 def test_a_world_has_at_least_one_rank(transport: str) -> None:
     with pytest.raises(LaunchError, match="at least 1 rank"):
         run(fc.rank, 0, transport)
+
+
+@over_both
+def test_ranks_can_pretend_to_live_on_several_hosts(transport: str) -> None:
+    def live() -> tuple[int, ...]:
+        return current().transport.hosts  # type: ignore[attr-defined,no-any-return]  # ranks of a host share memory
+
+    assert run(live, 4, transport, timeout=60, hosts=2) == [(0, 0, 1, 1)] * 4
+
+
+@pytest.mark.parametrize("options", [{"hosts": 3}, {"hosts": 0}, {"link": Link(1, 0)}], ids=str)
+def test_hosts_that_cannot_be_are_an_error(options: dict[str, Any]) -> None:
+    with pytest.raises(LaunchError, match="hosts="):
+        run(fc.rank, 2, **options)
 
 
 def test_an_unknown_transport_is_an_error_that_lists_the_known() -> None:
