@@ -30,10 +30,12 @@ def run(
     """What `fn(*args)` returned on each rank of a private world of `ranks` ranks, in rank order.
 
     `transport`: "threads" runs the ranks as threads of this process, "mpi" as processes under an MPI launcher; then
-    `fn`, `args` and the results travel by pickle. `hosts`: pretend as many, groups of neighbours that share no memory;
-    `link`: what messages between these take, as threads (None: nothing), which plans then reckon with. An exception on any rank ends the run on all ranks and is raised
+    `fn`, `args` and the results travel by pickle. An exception on any rank ends the run on all ranks and is raised
     here, with its rank in a note and in its attribute `rank`. After `timeout` seconds: HangError; without one, a slow
     rank is waited for, and ranks that wait for each other are told so at once.
+
+    `hosts`: pretend as many, groups of neighbours that share no memory. `link`: what messages between these take, where
+    ranks are threads (None: nothing); plans reckon with it.
     """
     if ranks < 1:
         raise LaunchError(f"ranks={ranks}: a world has at least 1 rank")
