@@ -7,7 +7,7 @@ array its address and its length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class Launch:
     """`kernel` with its numbers.
 
     into: per result the input in whose memory it is, or -1 where it has memory of its own. scratch: how many elements
-    each scratch array has.
+    each scratch array has. keeps: what must live as long as anybody makes the call.
     """
 
     kernel: Kernel
     numbers: tuple[int, ...]
     into: tuple[int, ...] = (-1,)
     scratch: tuple[int, ...] = ()
+    keeps: object = field(default=None, compare=False)

@@ -1,14 +1,15 @@
-"""Matrix products of narrow numbers by the oneDNN library (the extra `onednn`): in float32, each result rounded once.
+"""Matrix products by the oneDNN library (the extra `onednn`); those of narrow numbers in float32, rounded once.
 
-A product of given shapes and strides is made once per thread, and then called with addresses. It takes as many threads
-as OpenMP was told to take (OMP_NUM_THREADS). What oneDNN has only its slow reference code for is refused.
+A product of given shapes and strides is made once, per thread or per call in a program, and then called with addresses.
+It takes as many threads as OpenMP was told to take (OMP_NUM_THREADS). What oneDNN has only its slow reference code for
+is refused.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from threading import local
 from typing import Any
@@ -19,9 +20,9 @@ Array = np.ndarray[Any, Any]
 Matrix = tuple[tuple[int, ...], tuple[int, ...]]
 """Lengths, and strides in elements."""
 PACKAGE, FILE = "onednn-cpu-gomp", "libdnnl.so.3"
-CPU, IN_ORDER, IMPLEMENTATION = 1, 1, 8
-DTYPES = {"float16": 1, "bfloat16": 2}
-SOURCE, WEIGHTS, RESULT = 1, 33, 17
+CPU, IN_ORDER, IMPLEMENTATION, SCRATCH_FORM, BY_CALLER = 1, 1, 8, 136, 1
+DTYPES = {"float16": 1, "bfloat16": 2, "float32": 3}
+SOURCE, WEIGHTS, RESULT, SCRATCH = 1, 33, 17, 80
 DIMENSIONS = 12
 MOST = 1024
 """Products that a thread keeps."""
@@ -34,9 +35,12 @@ def library() -> Any:
     """The library; None where it is not installed."""
     try:
         files = metadata.files(PACKAGE) or []
-        return ctypes.CDLL(str(next(file for file in files if file.name == FILE).locate()))
+        found = ctypes.CDLL(str(next(file for file in files if file.name == FILE).locate()))
     except (metadata.PackageNotFoundError, StopIteration, OSError):
         return None
+    found.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
+    found.dnnl_memory_desc_get_size.restype = ctypes.c_size_t
+    return found
 
 
 class _Argument(ctypes.Structure):
@@ -79,7 +83,7 @@ class _Engine:
 
 
 class _Product:
-    """c = a b for operands of one form."""
+    """c = a b for operands of one form, in `scratch` bytes besides; not to be called by two threads at a time."""
 
     def __init__(self, engine: _Engine, dtype: str, matrices: tuple[Matrix, Matrix, Matrix]) -> None:
         library, made, dims = engine.library, engine.made, ctypes.c_int64 * DIMENSIONS
@@ -89,25 +93,43 @@ class _Product:
             for shape, strides in matrices
         ]
         a, b, c = forms
-        description = made("matmul_primitive_desc_create", engine.engine, a, b, None, c, None)
+        options = made("primitive_attr_create")
+        library.dnnl_primitive_attr_set_scratchpad_mode(options, BY_CALLER)
+        description = made("matmul_primitive_desc_create", engine.engine, a, b, None, c, options)
+        library.dnnl_primitive_attr_destroy(options)
         name = ctypes.c_char_p()
         library.dnnl_primitive_desc_query(description, IMPLEMENTATION, 0, ctypes.byref(name))
         self.primitive = None if b"ref" in (name.value or b"ref") else made("primitive_create", description)
+        if self.primitive is not None:
+            form = ctypes.c_void_p(library.dnnl_primitive_desc_query_md(description, SCRATCH_FORM, 0))
+            self.scratch: int = library.dnnl_memory_desc_get_size(form)
+            self.memories = [made("memory_create", form, engine.engine, None) for form in (*forms, form)]
         library.dnnl_primitive_desc_destroy(description)
-        if self.primitive is None:
-            raise _Failed("reference code")
-        self.memories = [made("memory_create", form, engine.engine, None) for form in forms]
         for form in forms:
             library.dnnl_memory_desc_destroy(form)
-        pairs = zip((SOURCE, WEIGHTS, RESULT), self.memories, strict=True)
-        self.arguments = (_Argument * 3)(*(_Argument(number, memory) for number, memory in pairs))
+        if self.primitive is None:
+            raise _Failed("reference code")
+        pairs = zip((SOURCE, WEIGHTS, RESULT, SCRATCH), self.memories, strict=True)
+        self.arguments = (_Argument * 4)(*(_Argument(number, memory) for number, memory in pairs))
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """What `jit.foreign.product` takes before arrays, valid as long as this lives."""
+        functions = self.library.dnnl_memory_set_data_handle, self.library.dnnl_primitive_execute
+        addresses = [ctypes.cast(function, ctypes.c_void_p) for function in functions]
+        held: list[Any] = [*addresses, self.primitive, self.stream, *self.memories]
+        return (ctypes.addressof(self.arguments), *(handle.value for handle in held))
 
     def __call__(self, arrays: Sequence[Array]) -> None:
         library = self.library
-        for memory, array in zip(self.memories, arrays, strict=True):
+        for memory, array in zip(self.memories, (*arrays, self._room), strict=True):
             library.dnnl_memory_set_data_handle(memory, ctypes.c_void_p(array.__array_interface__["data"][0]))
-        if library.dnnl_primitive_execute(self.primitive, self.stream, 3, self.arguments):
+        if library.dnnl_primitive_execute(self.primitive, self.stream, 4, self.arguments):
             raise RuntimeError("a matrix product of oneDNN failed: uninstall flowcore[onednn] to do without it")
+
+    @cached_property
+    def _room(self) -> Array:
+        return np.empty(self.scratch, np.uint8)
 
     def __del__(self) -> None:
         for memory in getattr(self, "memories", ()):
@@ -116,14 +138,28 @@ class _Product:
             self.library.dnnl_primitive_destroy(self.primitive)
 
 
+def _engine() -> _Engine | None:
+    """This thread's; None where the library is not installed."""
+    found = library()
+    if found is not None and getattr(_kept, "engine", None) is None:
+        _kept.engine = _Engine(found)
+    return getattr(_kept, "engine", None) if found is not None else None
+
+
+def product(dtype: str, matrices: tuple[Matrix, Matrix, Matrix]) -> _Product | None:
+    """The product of such matrices for one caller; None where the library has none that is fast."""
+    engine = _engine()
+    try:
+        return None if engine is None else _Product(engine, dtype, matrices)
+    except _Failed:
+        return None
+
+
 def multiply(a: Array, b: Array, out: Array) -> bool:
     """out = a b, of float16 or bfloat16, with equal leading dimensions; False, and nothing done, where it cannot."""
-    found = library()
-    if found is None or not out.size or not a.size or out.ndim > DIMENSIONS:
-        return False
-    engine = getattr(_kept, "engine", None)
+    engine = _engine() if out.size and a.size and out.ndim <= DIMENSIONS else None
     if engine is None:
-        engine = _kept.engine = _Engine(found)
+        return False
     if out.strides[-1] != out.itemsize and out.shape[-1] != 1:
         # fast code gives rows: the transposed result is the product of the transposed operands
         a, b, out = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)

@@ -3,6 +3,9 @@
 Letters in all three terms count products; those of the first operand and the result are rows, those of the second and
 the result columns, the others are summed over. Each group must lie in memory as one dimension would, and every matrix
 must have a dimension whose elements are neighbours, as BLAS demands.
+
+One large product of float32 is oneDNN's where that is installed: it takes 5 to 10 % less time than numpy's BLAS where
+both were measured, and a microsecond more to call.
 """
 
 from __future__ import annotations
@@ -11,8 +14,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
 
+from flowcore.jit import onednn
 from flowcore.jit.launch import Kernel, Launch
 
+LEAST = 1 << 22
+"""Operations of a product below which numpy's BLAS is as fast, being quicker to call."""
+DTYPES = {"f4": "float32"}
+"""The kinds of elements that oneDNN multiplies for compiled programs."""
 LOOPS = 2
 """The dimensions along which products are counted, after joining those that can be."""
 Strides = Mapping[str, int]
@@ -20,15 +28,31 @@ Strides = Mapping[str, int]
 
 def launch(first: str, second: str, result: str, lengths: Mapping[str, int], kind: str) -> Launch | None:
     """The contraction of operands with these letters as one kernel for elements of `kind`; None where it is none."""
-    kernel = Kernel("from flowcore.jit.matmul import products as loop", 17, (kind,) * 3)
     if any(length == 0 for length in lengths.values()):
         return None
     terms = ["".join(letter for letter in term if lengths[letter] > 1) for term in (first, second, result)]
-    found = _numbers(terms[0], terms[1], terms[2], lengths)
-    if found is not None:
-        return Launch(kernel, (*found, 0))
-    found = _numbers(terms[1], terms[0], terms[2], lengths)
-    return None if found is None else Launch(kernel, (*found, 1))
+    for is_turned in (False, True):
+        found = _numbers(terms[is_turned], terms[not is_turned], terms[2], lengths)
+        if found is not None:
+            return _by_library(found, is_turned, kind) or Launch(
+                Kernel("from flowcore.jit.matmul import products as loop", 17, (kind,) * 3), (*found, int(is_turned))
+            )
+    return None
+
+
+def _by_library(numbers: tuple[int, ...], is_turned: bool, kind: str) -> Launch | None:
+    """One product that is large enough as a call of oneDNN; None where it is none, or not installed."""
+    m, n, k, ta, tb, lda, ldb, ldc, p, *_ = numbers
+    if p * numbers[12] > 1 or 2 * m * n * k < LEAST or kind not in DTYPES:
+        return None
+    left, right = ((m, k), (1, lda) if ta else (lda, 1)), ((k, n), (1, ldb) if tb else (ldb, 1))
+    found = onednn.product(DTYPES[kind], (left, right, ((m, n), (ldc, 1))))
+    if found is None:
+        return None
+    *words, first, second, result, rest = found.words
+    operands = (second, first) if is_turned else (first, second)
+    kernel = Kernel("from flowcore.jit.foreign import product as loop", 9, (kind,) * 3 + ("b1",), checks=True)
+    return Launch(kernel, (*words, *operands, result, rest), (-1,), (found.scratch,), found)
 
 
 def _numbers(first: str, second: str, result: str, lengths: Mapping[str, int]) -> tuple[int, ...] | None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from flowcore.dtypes import NARROW, limits
-from flowcore.jit import onednn
+from flowcore.jit import onednn, product
+from flowcore.jit.store import is_available
+from flowcore.jit.table import call
 from flowcore.ops.contract import multiply
 
 BFLOAT16 = [dtype for dtype in NARROW if dtype.name == "bfloat16"]
@@ -51,3 +53,31 @@ def test_plain_products_of_bfloat16_are_done_by_the_library_in_every_orientation
             for third in ("rows", "columns"):
                 a, b = matrices((), 32, 48, dtype, first, 0), matrices((), 48, 64, dtype, second, 1)
                 assert onednn.multiply(a, b, matrices((), 32, 64, dtype, third, 2))
+
+
+@pytest.mark.skipif(onednn.library() is None or not is_available(), reason="oneDNN or numba is not installed")
+@pytest.mark.parametrize("formula", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm", "mk,nk->nm"])
+def test_large_products_of_float32_in_programs_are_done_by_the_library(
+    formula: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "LEAST", 0)
+    draw, (terms, result) = np.random.default_rng(0), formula.split("->")
+    first, second = terms.split(",")
+    for sizes in ((33, 20, 17), (64, 64, 64), (2, 130, 3)):
+        lengths = dict(zip("mkn", sizes, strict=True))
+        found = product.launch(first, second, result, lengths, "f4")
+        assert found is not None and found.kernel.source.startswith("from flowcore.jit.foreign")
+        a, b = (draw.normal(size=[lengths[c] for c in term]).astype("float32") for term in (first, second))
+        y, room = np.full([lengths[c] for c in result], np.nan, "float32"), np.full(found.scratch, 255, np.uint8)
+        for scale in (1, 2):  # other addresses, the same call
+            given = a * np.float32(scale)
+            assert call(found.kernel, found.numbers, [given, b, y, room]) == 0
+            wanted = np.einsum(formula, given.astype(float), b.astype(float))
+            np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(onednn.library() is None or not is_available(), reason="oneDNN or numba is not installed")
+def test_small_products_and_those_of_float64_are_left_to_the_blas_of_numpy() -> None:
+    for kind, length in (("f4", 16), ("f8", 512)):
+        found = product.launch("mk", "kn", "mn", dict.fromkeys("mkn", length), kind)
+        assert found is not None and found.kernel.source.startswith("from flowcore.jit.matmul")
