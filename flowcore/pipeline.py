@@ -25,6 +25,7 @@ from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
 from flowcore.passes.simplify import simplify
 from flowcore.passes.transposes import fold_transposes
+from flowcore.passes.upright import upright
 from flowcore.passes.views import pack, view_slices
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan, replicated, stays_replicated
@@ -34,7 +35,7 @@ from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
-PHYSICAL: tuple[Stage, ...] = (dce, cse, checks_first, early)
+PHYSICAL: tuple[Stage, ...] = (dce, cse, upright, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
     channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack, free_early,
 )  # fmt: skip
