@@ -32,7 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -q --poison --numprocesses auto --dist worksteal
 
 mpi: $(VENV)/.dev
 	set -e; for ranks in 2 3 4; do \

@@ -1,7 +1,8 @@
-"""Counts the memory that numpy takes for the elements of arrays, exactly: every request, on the calling thread alone.
+"""Watches the memory that numpy takes for the elements of arrays, exactly: every request, on the calling thread alone.
 
-numpy asks a handler for that memory (NEP 49), one per context and so per thread. The handler here notes every request
-and passes it on; views, and arrays over memory that somebody else gave, ask for none.
+numpy asks a handler for that memory (NEP 49), one per context and so per thread. The handlers here pass every request
+on: one notes it, the other fills what it got with ones; views, and arrays over memory that somebody else gave, ask for
+none.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import ctypes
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy._core import _multiarray_umath
 
+ONES = 0xFF
+"""Bytes that are nan in every dtype of floats, and -1 or the greatest number in those of integers."""
 FUNCTIONS = {"set": (304, ctypes.py_object), "get": (305,)}
 """PyDataMem_SetHandler and PyDataMem_GetHandler: place in the table of numpy's C functions, and arguments."""
 MALLOC = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -75,41 +78,63 @@ def _function(name: str) -> Any:
     return ctypes.PYFUNCTYPE(ctypes.py_object, *arguments)(table[place])
 
 
-def _made() -> tuple[Any, ...]:
-    """The handler as numpy takes it, which lives as long as the process: arrays remember who gave their memory."""
+def _made(name: bytes, before: Callable[[int], None], after: Callable[[int, int], Any]) -> tuple[Any, ...]:
+    """A handler as numpy takes it, which lives as long as the process: arrays remember who gave their memory.
+
+    before(bytes) sees every request, after(address, bytes) the memory whose bytes may be anything.
+    """
     own = _Handler.from_address(_pointer(_function("get")(), b"mem_handler"))
 
-    def note(size: int) -> None:
-        if _here.requests is not None:
-            _here.requests.note(size)
-
     def malloc(context: Any, size: int) -> Any:
-        note(size)
-        return own.malloc(context, size)
+        before(size)
+        address = own.malloc(context, size)
+        if address:
+            after(address, size)
+        return address
 
     def calloc(context: Any, count: int, size: int) -> Any:
-        note(count * size)
+        before(count * size)
         return own.calloc(context, count, size)
 
     def realloc(context: Any, pointer: int, size: int) -> Any:
-        note(size)
+        before(size)
         return own.realloc(context, pointer, size)
 
-    handler = _Handler(b"counting", 1, own.context, MALLOC(malloc), CALLOC(calloc), REALLOC(realloc), own.free)
+    handler = _Handler(name, 1, own.context, MALLOC(malloc), CALLOC(calloc), REALLOC(realloc), own.free)
     return _capsule(ctypes.byref(handler), b"mem_handler", None), handler
 
 
-_handler = _made()
+def _note(size: int) -> None:
+    if _here.requests is not None:
+        _here.requests.note(size)
+
+
+_counting = _made(b"counting", _note, lambda address, size: None)
+_filling = _made(b"filling", lambda size: None, lambda address, size: ctypes.memset(address, ONES, size))
+
+
+@contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    """Inside, this thread's memory for arrays comes from `handler`."""
+    set_handler = _function("set")
+    before = set_handler(handler)
+    try:
+        yield
+    finally:
+        set_handler(before)
 
 
 @contextmanager
 def requests() -> Iterator[Requests]:
     """Inside, the memory for arrays that this thread asks for is noted."""
-    set_handler = _function("set")
-    before = set_handler(_handler[0])
     _here.requests = found = Requests()
     try:
-        yield found
+        with _handled(_counting[0]):
+            yield found
     finally:
         _here.requests = None
-        set_handler(before)
+
+
+def filled() -> AbstractContextManager[None]:
+    """Inside, memory that this thread gets for arrays holds `ONES`."""
+    return _handled(_filling[0])

@@ -1,17 +1,20 @@
-"""What all tests share: seeds that follow from the test's name, and golden texts."""
+"""What all tests share: seeds that follow from the test's name, golden texts, and memory that holds nan."""
 
 from __future__ import annotations
 
 import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from zlib import crc32
 
 import hypothesis
 import numpy as np
 import pytest
+
+from tests.poison import poisoned
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -26,6 +29,7 @@ hypothesis.settings.load_profile("flowcore")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden texts anew instead of comparing")
+    parser.addoption("--poison", action="store_true", help="fill memory that nobody has written to with nan")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +38,13 @@ def seeded(request: pytest.FixtureRequest) -> None:
     seed = crc32(request.node.nodeid.encode())
     random.seed(seed)
     np.random.seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def memory(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Under --poison, memory that nobody has written to holds nan."""
+    with poisoned() if request.config.getoption("--poison") else nullcontext():
+        yield
 
 
 @pytest.fixture
