@@ -2,7 +2,7 @@
 
     python benchmarks/train_profile.py mlp
     python benchmarks/train_profile.py gpt --steps 5 --top 20
-    flowcore run -n 2 benchmarks/train_profile.py mlp
+    flowcore run -n 2 benchmarks/train_profile.py mlp --precision bf16
 
 The figures are processor time of this rank's thread: what other processes take of the machine is not in them, nor is
 waiting for other ranks. Equal operators on equal shapes share a line, with the GFLOP/s and GB/s of their operands and
@@ -105,10 +105,11 @@ def main() -> None:
     parser.add_argument("model", choices=list(workloads.WORKLOADS))
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--top", type=int, default=30, help="lines of the table")
+    parser.add_argument("--precision", choices=("bf16", "fp16"), help="mixed precision")
     options = parser.parse_args()
     profile = Profile()
     watch(profile)
-    step, rank = in_flowcore.train(workloads.WORKLOADS[options.model], fc.world_size())
+    step, rank = in_flowcore.train(workloads.WORKLOADS[options.model], fc.world_size(), options.precision)
     for number in range(WARM):
         step(number)
     profile.clear()

@@ -25,7 +25,10 @@ from flowcore.signatures import nd_signatures
 
 
 def plan(graph: Graph, machine: Machine = ORDINARY) -> Graph:
-    """`graph` with an SBP on every value and `reads` on every node: few bytes moved, and then little time."""
+    """`graph` with an SBP on every value and `reads` on every node: few bytes moved, and then little time.
+
+    Time alone, within a host, where a replica is replaced: it lies there once, and every rank writes its part of it.
+    """
     if _is_alone(graph):
         return replicated(graph)
     problem = as_problem(graph, machine)
@@ -89,9 +92,33 @@ def replicated(graph: Graph) -> Graph:
 
 def as_problem(graph: Graph, machine: Machine = ORDINARY) -> Problem:
     """The planner's problem for `graph`."""
-    items = tuple(Item(value.type.shape, value.type.dtype.itemsize, value.placement) for value in graph.values)
+    commons = _commons(graph)
+    items = tuple(
+        Item(value.type.shape, value.type.dtype.itemsize, value.placement, number in commons)
+        for number, value in enumerate(graph.values)
+    )
     given = {number: graph.values[number].layout.sbp for number in graph.inputs}
     return Problem(items, given, tuple(_step(graph, node) for node in graph.nodes), machine)
+
+
+def _commons(graph: Graph) -> set[int]:
+    """The values that are computed from a replica, through values like it, and leave the graph in its place."""
+    made = {number: node for node in graph.nodes for number in node.outputs}
+    inputs = {number: graph.values[number] for number in graph.inputs}
+    found = set()
+    for number in graph.outputs:
+        after, node = graph.values[number], made.get(number)
+        if node is None or not isinstance(node.op, Relayout) or not after.layout.is_broadcast:
+            continue
+        before, left = set[int](), [node.inputs[0]]
+        while left:
+            value = left.pop()
+            if value not in before and graph.values[value].type == after.type:
+                before.add(value)
+                left.extend(made[value].inputs if value in made else ())
+        if after in [inputs[value] for value in before if value in inputs]:
+            found.add(node.inputs[0])
+    return found - inputs.keys()
 
 
 def _step(graph: Graph, node: Node) -> Step:

@@ -34,11 +34,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A value: what its layouts cost."""
+    """A value: what its layouts cost.
+
+    is_common: it replaces a value that all ranks hold, of which the ranks of a host keep one: each writes its part, so
+    gathering it within a host moves nothing that time does not tell better than bytes.
+    """
 
     shape: Shape
     itemsize: int
     placement: Placement
+    is_common: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,28 @@ def test_gradients_and_gathered_parameters_move_in_half_the_bytes(zero: int) -> 
     assert (wide, narrow) == ({"float32"}, {"bfloat16"}) and 2 * half == full
 
 
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_each_rank_of_a_host_updates_its_part_of_what_all_hold(precision: str | None) -> None:
+    def transfers() -> list[tuple[str, str]]:
+        layer = fc.nn.Linear(512, 512, bias=False)
+        opt = fc.optim.AdamW(layer.parameters(), lr=1e-2)
+
+        @fc.compile(precision=precision)
+        def step(x: Any) -> Any:
+            loss = fc.sum(layer(x) ** 2)
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+            return loss
+
+        plan = step.plan(fc.ones((8, 512), sbp=fc.S(0)))
+        return [(each.kind, str(each.dtype)) for each in plan.transfers if len(each.shape) == 2]
+
+    gradient = "float32" if precision is None else "bfloat16"
+    expected = [("reduce_scatter", gradient), ("all_gather", "float32")]
+    assert fc.launch.run(transfers, ranks=2)[0] == expected
+
+
 def test_a_parameter_is_cast_once_and_results_keep_their_dtype() -> None:
     losses, plan, step, _ = trained("bf16", steps=1)
     graph = plan.graph
