@@ -95,19 +95,20 @@ def arena(
         for number in node.op.new_results(node.outputs):
             if number not in elsewhere:
                 types[number] = graph.values[number].type
-                spans[number] = _span(position, last[number], types[number])
+                spans[number] = span(position, last[number], types[number])
         needed = node.op.scratch(graph.types(node.inputs))
         if needed:
             first = len(graph.values) + sum(map(len, scratch.values()))
             scratch[position] = tuple(range(first, first + len(needed)))
             for number, type in zip(scratch[position], needed, strict=True):
-                types[number], spans[number] = type, _span(position, position, type)
+                types[number], spans[number] = type, span(position, position, type)
     places, size = packed(list(spans.values()))
     located = {number: (place, types[number]) for number, place in zip(spans, places, strict=True)}
     return Arena(located, size, most_alive(list(spans.values())), scratch)
 
 
-def _span(first: int, last: int, type: Type) -> Span:
+def span(first: int, last: int, type: Type) -> Span:
+    """A register of `type` that lives from instruction `first` to `last`."""
     return Span(first, last, -(-type.nbytes // ALIGNMENT) * ALIGNMENT)
 
 

@@ -4,6 +4,10 @@ A rank's *footprint* is the order of its meetings and of its reads and writes of
 it posts to a meeting comes before what rank s does after it has waited for the same meeting; nothing else orders what
 different ranks do. So a value must be written before it is read, or read before it is overwritten, and no two ranks may
 write the same bytes unordered. All ranks meet before a program runs, so one run is enough to look at.
+
+A window may hold several values one after the other in the same bytes. A read is of one of them: of the other writes to
+its bytes each must come before that of its value, which the rank that has the window settles for itself, or after the
+read.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ Memory = tuple[int, int]
 class Access:
     """Instruction `position` touches bytes start..stop-1 of `memory`; in a window a read counts from its value `key`.
 
-    kind: "write"; "read" of what the run writes; "early": of what was there before.
+    kind: "write"; "read" of what the run writes; "early": of what was there before. value: what a window holds then.
     """
 
     memory: Memory
@@ -30,6 +34,7 @@ class Access:
     stop: int
     position: int
     kind: str
+    value: int | None = None
     key: int | None = None
 
     def overlaps(self, other: Access) -> bool:
@@ -39,11 +44,13 @@ class Access:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one rank. meetings: (position, ranks, digest, whether it waits). keys: where what it shows begins."""
+    """Of one rank. meetings: (position, ranks, digest, whether it waits). keys: where what it shows begins, and what
+    value it is.
+    """
 
     meetings: tuple[tuple[int, Group, int, bool], ...]
     accesses: tuple[Access, ...]
-    keys: Mapping[int, int]
+    keys: Mapping[int, tuple[int, int]]
 
     @cached_property
     def posts(self) -> dict[Group, list[int]]:
@@ -80,8 +87,11 @@ def races(footprints: Mapping[int, Footprint]) -> list[str]:
             writes.setdefault(access.memory, []).append((rank, access))
     for place, (rank, access) in enumerate(every):
         made = [pair for pair in writes.get(access.memory, ()) if pair[1].overlaps(access)]
-        if access.kind == "read" and not _is_made(rank, access, made, footprints):
+        own = [pair for pair in made if pair[1].value == access.value]
+        if access.kind == "read" and not _is_made(rank, access, own, footprints):
             found.append(f"rank {rank} reads {access} before that is written")
+        elif access.kind == "read" and not _is_kept(rank, access, own, made, footprints):
+            found.append(f"rank {rank} reads {access} when that may be written over")
         if access.kind == "early" and not all(_before((rank, access), write, footprints) for write in made):
             found.append(f"rank {rank} reads {access} when that may be overwritten")
         for other_rank, other in every[place + 1 :]:
@@ -96,8 +106,10 @@ def races(footprints: Mapping[int, Footprint]) -> list[str]:
 
 def _resolved(access: Access, footprints: Mapping[int, Footprint]) -> Access:
     """An access by bytes of the window."""
-    shift = 0 if access.key is None else footprints[access.memory[0]].keys[access.key]
-    return replace(access, start=access.start + shift, stop=access.stop + shift)
+    if access.key is None:
+        return access
+    shift, value = footprints[access.memory[0]].keys[access.key]
+    return replace(access, start=access.start + shift, stop=access.stop + shift, value=value)
 
 
 def _mismatches(rank: int, footprint: Footprint, footprints: Mapping[int, Footprint]) -> list[str]:
@@ -123,6 +135,21 @@ def _is_made(
     written = sum(min(write.stop, read.stop) - max(write.start, read.start) for _, write in writes)
     is_before = all(_before(write, (rank, read), footprints) for write in writes)
     return is_before and written == read.stop - read.start
+
+
+def _is_kept(
+    rank: int,
+    read: Access,
+    own: Sequence[tuple[int, Access]],
+    writes: Sequence[tuple[int, Access]],
+    footprints: Mapping[int, Footprint],
+) -> bool:
+    """Whether what writes other values than that read, which `own` write, comes before these or after the read."""
+    others = [pair for pair in writes if pair[1].value != read.value]
+    return all(
+        all(_before(other, write, footprints) for write in own) or _before((rank, read), other, footprints)
+        for other in others
+    )
 
 
 def _before(first: tuple[int, Access], then: tuple[int, Access], footprints: Mapping[int, Footprint]) -> bool:

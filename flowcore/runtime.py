@@ -28,6 +28,7 @@ from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
 from flowcore.passes.share import Shared, shared
 from flowcore.passes.show import show
+from flowcore.passes.update import update_early
 from flowcore.passes.widen import widen
 from flowcore.registers import Registers
 from flowcore.sharing import Sharing
@@ -200,7 +201,8 @@ def lower(
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
     hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
     """
-    joint = shared(graph, rank, updates, hosts) if hosts else Shared(localize(graph, rank))
+    early = update_early(graph, updates) if updates else graph
+    joint = shared(early, rank, updates, hosts, graph.digest) if hosts else Shared(localize(early, rank))
     local = widen(joint.graph)
     for stage in stages:
         local = stage(local)

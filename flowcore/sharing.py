@@ -37,7 +37,7 @@ class Sharing:
     parts: Mapping[int, Common]
     common: Registers
     _windows: Mapping[int, Array] = field(default_factory=dict)
-    _told: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    _told: Mapping[int, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
 
     def bind(self, world: World, tensors: Sequence[int]) -> bool:
         """Learn where everything is; False on all ranks where memory is short, or a race cannot be ruled out.
@@ -49,7 +49,10 @@ class Sharing:
         gathered = transport.gather_objects(self.ranks, (self.shown.size, self.shown.footprint))
         told = dict(zip(self.ranks, gathered, strict=True))
         if races({rank: footprint for rank, (_, footprint) in told.items()}):
-            return False
+            if self.shown.apart is None:
+                return False
+            self.shown = self.shown.apart
+            return self.bind(world, tensors)
         windows = world.windows.get(self.ranks)
         if windows is None or any(size > windows[rank].size for rank, (size, _) in told.items()):
             size = max(self.shown.size, 0 if windows is None else windows[world.rank].size)
@@ -78,7 +81,7 @@ class Sharing:
         """What a peer shows, or all do."""
         if view.key < 0:
             return self.common.whole(-1 - view.key)
-        found: Array = _array(self._windows[view.rank], self._told[view.rank][view.key], view.source)[view.index]
+        found: Array = _array(self._windows[view.rank], self._told[view.rank][view.key][0], view.source)[view.index]
         return found
 
 

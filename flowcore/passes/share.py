@@ -59,8 +59,8 @@ class Shared:
         return [(part, shown[common.key]) for part, common in self.parts.items()]
 
 
-def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts) -> Shared:
-    """What `rank` does in a physical graph, with what stays within its host as meetings."""
+def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int) -> Shared:
+    """What `rank` does in a physical graph, with what stays within its host as meetings; digest: of the graph."""
     every = commons(graph, updates, hosts)
     ordered, groups = arranged(graph, hosts, every)
     while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
@@ -75,7 +75,7 @@ def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts) -> 
     numbers = {place: ordered.nodes[place].outputs[0] for place in groups}
     mine = {place: every[number][rank] for place, number in numbers.items() if rank in every.get(number, ())}
     mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in mine.items()}
-    local = share(local, rank, groups, hosts, graph.digest, mine)
+    local = share(local, rank, groups, hosts, digest, mine)
     return Shared(local, near, tuple(mine.values()), len(updates) if every else 0)
 
 

@@ -1,4 +1,10 @@
-"""Which registers other ranks see, and where: one rank's graph with meetings → the same with places for them."""
+"""Which registers other ranks see, and where: one rank's graph with meetings → the same with places for them.
+
+What a rank shows lives from the instruction that writes it until its peers have read it and said so: they read as this
+rank does, it is assumed, and are done with a value at the meeting that follows its own last read of what they showed
+beside it. Values whose lives do not meet may share memory. That peers do as is assumed is proven when they bind
+(`races`); where it is not so, every value has memory of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,9 @@ from dataclasses import dataclass
 
 from flowcore.graph import Graph, Node
 from flowcore.meeting_op import Collect, Post, View, Wait
-from flowcore.memory import ALIGNMENT
+from flowcore.memory import span
 from flowcore.op import Type
+from flowcore.packing import packed
 from flowcore.passes.common import Common
 from flowcore.passes.donate import makes_memory, roots
 from flowcore.races import Access, Footprint, Group, Memory
@@ -20,13 +27,14 @@ SAME_BYTES = ("reshape", "alias", "stop_gradient")
 @dataclass(frozen=True)
 class Shown:
     """Where what a rank shows lies: `places` in its window, of `size` bytes; `own`: the registers that are its parts
-    of common registers; and all that it does to memory that it shares.
+    of common registers; and all that it does to memory that it shares. apart: the same without any memory used twice.
     """
 
     places: Mapping[int, tuple[int, Type]]
     size: int
     own: Mapping[int, Common]
     footprint: Footprint
+    apart: Shown | None = None
 
 
 def show(
@@ -42,9 +50,7 @@ def show(
     escaped = {root for number in graph.outputs for root in held[number]}
     copies: dict[int, list[Node]] = {}
     keys: dict[int, int] = {}
-    places: dict[int, tuple[int, Type]] = {}
     own: dict[int, Common] = {}
-    size = 0
     for post in left:
         if not isinstance(post.op, Post):
             continue
@@ -62,16 +68,52 @@ def show(
                 own[made] = by_key[key][1]
                 continue
             keys[key] = made
-            if made not in places:
-                places[made] = size, values[made].type
-                size += -(-type.nbytes // ALIGNMENT) * ALIGNMENT
     every, those = (
         [each for node in nodes for each in (*copies.get(id(node), ()), node)] for nodes in (graph.nodes, left)
     )
     graph = Graph(tuple(values), graph.inputs, tuple(every), graph.outputs)
-    told = {key: places[number][0] for key, number in keys.items()}
-    uses = _uses(graph, those, _regions(rank, places, own), parts)
-    return graph, those, Shown(places, size, own, Footprint(*uses, told))
+    lives, types = _lives(graph, those, keys), {number: graph.values[number].type for number in keys.values()}
+
+    def shown(ends: Mapping[int, tuple[int, int]], apart: Shown | None) -> Shown:
+        found, size = packed([span(*ends[number], type) for number, type in types.items()])
+        places = {number: (place, types[number]) for number, place in zip(types, found, strict=True)}
+        told = {key: (places[number][0], number) for key, number in keys.items()}
+        uses = _uses(graph, those, _regions(rank, places, own), parts)
+        return Shown(places, size, own, Footprint(*uses, told), apart)
+
+    return graph, those, shown(lives, shown(dict.fromkeys(lives, (0, len(those))), None))
+
+
+def _lives(graph: Graph, nodes: Sequence[Node], keys: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+    """Per value that is shown, by `keys`, the instruction that writes it and the last before which it must stay."""
+    held = roots(graph)
+    first = {number: position for position, node in enumerate(nodes) for number in node.outputs}
+    last = {root: len(nodes) for number in graph.outputs for root in held[number]}
+    seen: dict[int, set[int]] = {}
+    groups: dict[int, Group] = {}
+    waits: dict[Group, list[tuple[int, int]]] = {}
+    posted: dict[Group, int] = {}
+    for position, node in enumerate(nodes):
+        for number in (*node.inputs, *node.outputs):
+            for root in held[number]:
+                last[root] = max(last.get(root, 0), position)
+        if isinstance(node.op, Post):
+            posted[node.op.ranks] = position
+        if isinstance(node.op, Wait):
+            waits.setdefault(node.op.ranks, []).append((posted[node.op.ranks], position))
+            for view, number in zip(node.op.views, node.outputs, strict=True):
+                seen.setdefault(view.key, set()).add(number)
+                groups[view.key] = node.op.ranks
+
+    def stays(key: int) -> int:
+        """The instruction at which it is known that peers have read what is shown as `key`."""
+        read = max((last[number] for number in seen.get(key, ())), default=len(nodes))
+        return next((wait for post, wait in waits.get(groups.get(key, ()), ()) if post > read), len(nodes))
+
+    ends: dict[int, int] = {}
+    for key, number in keys.items():
+        ends[number] = max(ends.get(number, last[number]), stays(key))
+    return {number: (first[number], end) for number, end in ends.items()}
 
 
 Region = tuple[Memory, int, int]
@@ -101,7 +143,7 @@ def _uses(
 
     def _reads(numbers: Sequence[int], position: int) -> list[Access]:
         read = {root for number in numbers for root in held[number]} & seen.keys()
-        return [Access(*region, position, kind, key) for region, kind, key in (seen[n] for n in sorted(read))]
+        return [Access(*region, position, kind, key=key) for region, kind, key in (seen[n] for n in sorted(read))]
 
     meetings, accesses = [], list[Access]()
     for position, node in enumerate(nodes):
@@ -109,7 +151,8 @@ def _uses(
             meetings.append((position, node.op.ranks, node.op.digest, isinstance(node.op, Wait)))
         if isinstance(node.op, Wait):
             seen.update(zip(node.outputs, map(_seen, node.op.views), strict=True))
-        accesses += [Access(*written[number], position, "write") for number in node.outputs if number in written]
+        made = [number for number in node.outputs if number in written]
+        accesses += [Access(*written[n], position, "write", None if written[n][0][1] else n) for n in made]
         if not isinstance(node.op, Post):
             accesses += _reads(node.inputs, position)
     return tuple(meetings), (*accesses, *_reads(graph.outputs, len(nodes)))
