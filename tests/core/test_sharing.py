@@ -103,6 +103,57 @@ def test_the_proof_sees_memory_that_is_written_twice() -> None:
     assert any("at once" in text for text in races({**every, 1: again}))
 
 
+def chained() -> tuple[Footprint, int, int]:
+    """What a rank does in a chain of sums over ranks, and the bytes of its window with memory used again and without."""
+    mesh = fc.Placement(fc.world_size())
+    draw = np.random.default_rng(0)
+    weights = [fc.asarray(draw.normal(size=(36, 36)) / 6, placement=mesh).to_global(sbp="S0") for _ in range(5)]
+    x = fc.asarray(draw.normal(size=(24, 36)), placement=mesh).to_global(sbp="S1")
+
+    @fc.compile
+    def step(x: fc.Tensor) -> fc.Tensor:
+        for weight in weights:
+            x = fc.tanh((x @ weight).to_global(sbp="S1"))
+        return x
+
+    wanted = x.numpy()
+    for weight in weights:
+        wanted = np.tanh(wanted @ weight.numpy())
+    np.testing.assert_allclose(step(x).numpy(), wanted)
+    (program,) = programs(step)
+    assert program.sharing is not None
+    shown = program.sharing.shown
+    return shown.footprint, shown.size, shown.apart.size if shown.apart is not None else 0
+
+
+def test_a_window_is_used_again_once_peers_have_read_it_and_the_proof_sees_each_meeting_that_says_so() -> None:
+    found = fc.launch.run(chained, ranks=3)
+    for footprint, size, apart in found:
+        assert (len(footprint.posts[0, 1, 2]), apart, size) == (5, 5 * (24 * 36 * 8), 2 * (24 * 36 * 8))
+    every = {rank: footprint for rank, (footprint, _, _) in enumerate(found)}
+    assert races(every) == []
+    for first in range(0, 10, 2):
+        less = {
+            rank: replace(one, meetings=(*one.meetings[:first], *one.meetings[first + 2 :]))
+            for rank, one in every.items()
+        }
+        assert races(less)
+    # peers that read a value longer than the rank that shows it believes
+    late = {**every, 1: moved(every[1], every[1].waits[0, 1, 2][3] + 1, kind="read", key=min(every[1].keys))}
+    assert any("when that may be written over" in text for text in races(late))
+
+
+def test_memory_is_not_used_twice_where_no_proof_says_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowcore.sharing.races", lambda every: [r for r, one in every.items() if _overlaps(one)])
+    for footprint, size, apart in fc.launch.run(chained, ranks=2):
+        assert (size, apart) == (5 * (24 * 36 * 8), 0) and not _overlaps(footprint)
+
+
+def _overlaps(footprint: Footprint) -> bool:
+    places = sorted(start for start, _ in footprint.keys.values())
+    return len(set(places)) < len(places)
+
+
 def test_a_host_keeps_one_copy_of_what_its_ranks_replace_part_by_part() -> None:
     def run() -> list[Any]:
         model, step = model_and_step()
