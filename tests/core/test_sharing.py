@@ -144,7 +144,7 @@ def test_a_window_is_used_again_once_peers_have_read_it_and_the_proof_sees_each_
 
 
 def test_memory_is_not_used_twice_where_no_proof_says_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowcore.sharing.races", lambda every: [r for r, one in every.items() if _overlaps(one)])
+    monkeypatch.setattr("flowcore.sharing.races", lambda every: [*filter(_overlaps, every.values())])
     for footprint, size, apart in fc.launch.run(chained, ranks=2):
         assert (size, apart) == (5 * (24 * 36 * 8), 0) and not _overlaps(footprint)
 
