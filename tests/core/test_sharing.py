@@ -104,7 +104,7 @@ def test_the_proof_sees_memory_that_is_written_twice() -> None:
 
 
 def chained() -> tuple[Footprint, int, int]:
-    """What a rank does in a chain of sums over ranks, and the bytes of its window with memory used again and without."""
+    """What a rank does in a chain of sums over ranks, and the bytes of its window with memory used again and not."""
     mesh = fc.Placement(fc.world_size())
     draw = np.random.default_rng(0)
     weights = [fc.asarray(draw.normal(size=(36, 36)) / 6, placement=mesh).to_global(sbp="S0") for _ in range(5)]
