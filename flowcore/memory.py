@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from flowcore.dtypes import uint8
 from flowcore.graph import Graph, Node
+from flowcore.jit.store import is_available
 from flowcore.op import Array, Type
 from flowcore.ownership import is_held_once, references
 from flowcore.packing import Span, most_alive, packed
@@ -96,7 +98,7 @@ def arena(
             if number not in elsewhere:
                 types[number] = graph.values[number].type
                 spans[number] = span(position, last[number], types[number])
-        needed = node.op.scratch(graph.types(node.inputs))
+        needed = _needed(node, graph)
         if needed:
             first = len(graph.values) + sum(map(len, scratch.values()))
             scratch[position] = tuple(range(first, first + len(needed)))
@@ -105,6 +107,17 @@ def arena(
     places, size = packed(list(spans.values()))
     located = {number: (place, types[number]) for number, place in zip(spans, places, strict=True)}
     return Arena(located, size, most_alive(list(spans.values())), scratch)
+
+
+def _needed(node: Node, graph: Graph) -> Sequence[Type]:
+    """What a node needs besides its results: what its operator asks for, else what its compiled kernel does."""
+    types = graph.types(node.inputs)
+    asked = node.op.scratch(types)
+    found = node.op.launch(types) if not asked and is_available() and not node.op.reaches_others else None
+    if found is None:
+        return asked
+    kinds = found.kernel.kinds[len(found.kernel.kinds) - len(found.scratch) :]
+    return [Type((size * int(kind[1:]),), uint8) for size, kind in zip(found.scratch, kinds, strict=True)]
 
 
 def span(first: int, last: int, type: Type) -> Span:

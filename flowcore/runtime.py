@@ -152,7 +152,8 @@ class Program:
             return _inside(op, self.stages)
         if self.sharing is not None and isinstance(op, Post | Wait):
             return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
-        return op.prepare([self.registers.get(number) for number in (*outputs, *instruction.scratch)])
+        scratch = instruction.scratch if op.scratch(self.local.types(instruction.inputs)) else ()
+        return op.prepare([self.registers.get(number) for number in (*outputs, *scratch)])
 
     @cached_property
     def registers(self) -> Mapping[int, Array]:

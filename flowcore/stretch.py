@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby
 from typing import Any
 from weakref import ref
 
@@ -23,7 +23,6 @@ from flowcore.jit.launch import Launch
 from flowcore.jit.source import NAMES
 from flowcore.jit.store import prepare
 from flowcore.jit.table import Table, address_of
-from flowcore.memory import ALIGNMENT
 from flowcore.op import Array, Type
 from flowcore.passes.views import scattered
 
@@ -126,13 +125,6 @@ def _nothing() -> None:
     """What a reference gives whose array is gone."""
 
 
-def _ends(launch: Launch) -> list[int]:
-    """0, and the byte behind each scratch array of a call, whose arrays lie one behind the other."""
-    kinds = launch.kernel.kinds[len(launch.kernel.kinds) - len(launch.scratch) :]
-    sizes = (size * int(kind[1:]) for size, kind in zip(launch.scratch, kinds, strict=True))
-    return list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
-
-
 def part(array: Array, offset: int, type: Type) -> Array:
     """The value of `type` that begins `offset` bytes behind the first of a contiguous `array`."""
     if offset == 0 and array.shape == type.shape and array.dtype == type.dtype:
@@ -175,17 +167,12 @@ class Joiner:
         self.fixed = {n: array for n, array in constants.items() if array.flags.c_contiguous and array.flags.aligned}
         self.known = dict(constants)
         self.made: list[tuple[Instruction, Call | None]] = []
-        self.room: Array = np.empty(0, np.uint8)
-        """What kernels need besides results, all in one place: they run one after the other."""
 
     def run(self, instructions: Sequence[Instruction]) -> Joined:
         """`instructions` with stretches."""
         apart = scattered(self.graph)
         launches = [_launch(self.graph, instruction, self.registers, apart) for instruction in instructions]
-        kernels = [found for found in launches if isinstance(found, Launch)]
-        prepare(found.kernel for found in kernels)
-        memory: Array = np.empty(max((_ends(found)[-1] for found in kernels), default=0) + ALIGNMENT, np.uint8)
-        self.room = memory[-memory.ctypes.data % ALIGNMENT :]
+        prepare(found.kernel for found in launches if isinstance(found, Launch))
         pairs = list(zip(instructions, launches, strict=True))
         wanted = {*self.outputs, *(number for each, found in pairs if found is None for number in each.inputs)}
         for is_python, group in groupby(pairs, lambda pair: pair[1] is None):
@@ -213,7 +200,7 @@ class Joiner:
                 self.places[number] = self.places[instruction.inputs[source]]
         # what an operator needs for numpy alone, its kernel does not take
         held = tuple(self.registers[number] for number in instruction.scratch) if found.scratch else ()
-        return Row(instruction, found, held or tuple(self.room[a:b] for a, b in pairwise(_ends(found))))
+        return Row(instruction, found, held)
 
     def _add(self, stretch: Stretch) -> None:
         if stretch.rows:
