@@ -2,8 +2,9 @@
 
 A kernel is a Python file in a directory named by everything that its machine code depends on: this package's generator,
 numba, Python and the processor. numba keeps its compiled form beside it. A process that finds it locked waits for the
-one that compiles. A new version deletes those that nobody has used for a week. Where no directory can be written,
-kernels are compiled anew in every process; without numba there are none.
+one that compiles. Beside each kernel lies a seal, written last, with what its files hold: what does not is damaged, or
+was never finished, and is made anew. A new version deletes those that nobody has used for a week. Where no directory
+can be written, kernels are compiled anew in every process; without numba there are none.
 """
 
 from __future__ import annotations
@@ -104,20 +105,46 @@ def _name(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _compiled(text: str) -> Entry:
-    name = _name(text)
     with _lock:
-        try:
-            folder = _folder()
-        except OSError:
-            scope: dict[str, Any] = {}
-            exec(text.replace(KEPT, ""), scope)
-            return scope["entry"]  # type: ignore[no-any-return]
-        path = folder / f"{name}.py"
-        with (folder / f"{name}.lock").open("w") as file:
-            locked(file, is_shared=False, waits=True)
-            if not path.exists():
-                path.write_text(text)
-            return _load(name, path)
+        with suppress(OSError):
+            return _kept(_name(text), text)
+        scope: dict[str, Any] = {}
+        exec(text.replace(KEPT, ""), scope)
+        return scope["entry"]  # type: ignore[no-any-return]
+
+
+def _kept(name: str, text: str) -> Entry:
+    """The entry of a module kept on disk, made anew unless all of its files are whole; OSError where it cannot be."""
+    folder = _folder()
+    path, seal = folder / f"{name}.py", folder / f"{name}.seal"
+    with (folder / f"{name}.lock").open("w") as file:
+        locked(file, is_shared=False, waits=True)
+        if not _is_whole(seal):
+            for made in _files(path):
+                made.unlink()
+            path.write_text(text)
+        found = _load(name, path)
+        if not found.cache_hits:
+            seal.write_text("".join(f"{_digest(made)} {made.relative_to(folder)}\n" for made in _files(path)))
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    """The file of a module, and what numba keeps of it."""
+    return sorted([*path.parent.glob(path.name), *(path.parent / "__pycache__").glob(f"{path.stem}.*")])
+
+
+def _is_whole(seal: Path) -> bool:
+    """Whether there are the files that a seal names, as they were when they were finished and it was written."""
+    try:
+        pairs = [line.split() for line in seal.read_text().splitlines()]
+        return bool(pairs) and all(_digest(seal.parent / name) == digest for digest, name in pairs)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(file: Path) -> str:
+    return blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def prepare(kernels: Iterable[Kernel]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,33 @@ def test_a_loop_is_compiled_once_and_loaded_after_that(directory: Path) -> None:
     assert len(names) == 2, "the loop, and what calls the rows of a table"
     assert loaded().cache_hits == 1
     assert {path.name for path in directory.rglob("*.nbc")} == names
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda held: held[: len(held) // 2],
+    "emptied": lambda held: b"",
+    "changed": lambda held: bytes([*held[:-9], held[-9] ^ 1, *held[-8:]]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", [".py", ".nbc", ".nbi", ".seal"])
+def test_a_loop_whose_files_are_damaged_is_compiled_anew(suffix: str, damage: str, directory: Path) -> None:
+    loaded()
+    files = [file for file in directory.rglob(f"*{suffix}") if store._name(store._text(DOUBLE)) in file.name]
+    assert files
+    for file in files:
+        file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    assert not loaded().cache_hits
+    assert loaded().cache_hits == 1
+
+
+def test_where_a_disk_is_full_loops_are_compiled_all_the_same(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert not loaded().cache_hits
 
 
 def test_a_loop_of_another_version_is_not_loaded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
