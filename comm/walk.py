@@ -1,12 +1,13 @@
 """One rank's walk through a plan: its blocks, and what it posts and finishes in every step; `simulate` walks all ranks.
 
 A walk never sees a transport: `post` gives the buffers to send and to receive into, `finish` uses what arrived. So
-real transports, threads and the in-process simulation run the very same code.
+real transports, threads and the in-process simulation run the very same code. The memory it needs it asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,62 @@ from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.reduction import identity, reduce_terms
 from flowcore.comm.steps import RankStep
 from flowcore.placement.errors import PlacementError
-from flowcore.placement.layout import Box, box_shape
+from flowcore.placement.layout import Box, Shape, box_shape
 
 Array = np.ndarray[Any, Any]
 Buffers = list[tuple[int, Array]]
 
 
 class Walk:
-    """The state of one rank during a plan; `result` is its target block, None outside the target placement."""
+    """The state of one rank during a plan; `result` is its target block, None outside the target placement.
 
-    def __init__(self, plan: BoxingPlan, rank: int, block: Array | None) -> None:
+    take: gives memory of a shape. Where the caller gives it, it also says with `begin` where the target block lies.
+    """
+
+    def __init__(
+        self, plan: BoxingPlan, rank: int, block: Array | None, take: Callable[[Shape], Array] | None = None
+    ) -> None:
         self.plan, self.mine = plan, plan.for_rank(rank)
         self.block = check_block(plan, rank, block)
-        self.result = None if self.mine.needed is None else np.empty(box_shape(self.mine.needed), plan.dtype)
-        for box, op in self.mine.fills:
-            _view(self.result, self.mine.needed, box)[...] = identity(op, plan.dtype)
+        self.take: Callable[[Shape], Array] = take or partial(np.empty, dtype=plan.dtype)
+        self.result: Array | None = None
+        if take is None and self.mine.needed is not None:
+            self.begin(np.empty(box_shape(self.mine.needed), plan.dtype))
         self._reduced: dict[Box, Array] = {}
-        self._landing: list[tuple[Array, Array]] = []
+        self._landing: list[tuple[Box, Array]] = []
         self._arrived: list[Array] = []
 
+    def begin(self, result: Array) -> None:
+        """Let `result` be the target block."""
+        self.result = result
+        for box, op in self.mine.fills:
+            _view(result, self.mine.needed, box)[...] = identity(op, self.plan.dtype)
+
     def post(self, step: RankStep) -> tuple[Buffers, Buffers]:
-        """(sends, receives) of `step`, every buffer contiguous."""
-        sends = [(send.peer, np.ascontiguousarray(self._readable(step, send.box))) for send in step.sends]
+        """(sends, receives) of `step`, every buffer contiguous; what this rank has already is copied."""
+        sends = [(send.peer, self._packed(self._readable(step, send.box))) for send in step.sends]
+        for box in step.copies:
+            if step.reads == "source":
+                _view(self.result, self.mine.needed, box)[...] = _view(self.block, self.mine.held, box)
         receives: Buffers = []
         self._landing.clear()
         for receive in step.receives:
-            place = _view(self.result, self.mine.needed, receive.box) if step.kind == "move" else None
+            is_there = step.kind == "move" and self.result is not None
+            place = _view(self.result, self.mine.needed, receive.box) if is_there else None
             if place is not None and place.flags.c_contiguous:
                 receives.append((receive.peer, place))
                 continue
-            buffer = np.empty(box_shape(receive.box), self.plan.dtype)
+            buffer = self.take(box_shape(receive.box))
             receives.append((receive.peer, buffer))
-            if place is not None:
-                self._landing.append((place, buffer))
+            if step.kind == "move":
+                self._landing.append((receive.box, buffer))
         self._arrived = [buffer for _, buffer in receives]
         return sends, receives
 
     def finish(self, step: RankStep) -> None:
-        """Put what arrived in its place, reduce terms, copy what this rank had already."""
-        for place, buffer in self._landing:
-            place[...] = buffer
+        """Put what arrived in its place, reduce terms."""
+        for box, buffer in self._landing:
+            _view(self.result, self.mine.needed, box)[...] = buffer
         if step.kind == "reduce":
             self._reduced.clear()
         for reduction in step.reductions:
@@ -63,13 +80,18 @@ class Walk:
             if reduction.is_kept:
                 out = _view(self.result, self.mine.needed, reduction.box)
             else:
-                out = np.empty(box_shape(reduction.box), self.plan.dtype)
+                out = self.take(box_shape(reduction.box))
             reduce_terms(terms, self.plan.levels, out)  # type: ignore[arg-type]  # own is set where it is a term
             self._reduced[reduction.box] = out
-        for box in step.copies:
-            if step.reads == "source":
-                _view(self.result, self.mine.needed, box)[...] = _view(self.block, self.mine.held, box)
         self._arrived = []
+
+    def _packed(self, array: Array) -> Array:
+        """`array`, in memory of its own where its elements lie apart."""
+        if array.flags.c_contiguous:
+            return array
+        packed = self.take(array.shape)
+        packed[...] = array
+        return packed
 
     def _readable(self, step: RankStep, box: Box) -> Array:
         return self._reduced[box] if step.reads == "reduced" else _view(self.block, self.mine.held, box)
