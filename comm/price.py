@@ -24,6 +24,13 @@ def seconds(plan: BoxingPlan, machine: Machine, hosts: tuple[int, ...] | None = 
     return sum(step.rounds * _step(step, plan.dtype.itemsize, lives, machine) for step in first)
 
 
+def step_seconds(plan: BoxingPlan, machine: Machine) -> list[float]:
+    """What every step of `plan` takes on `machine`."""
+    lives = np.array(machine.hosts_of(plan.ranks), np.int64)
+    first = {step.kind: _step(step, plan.dtype.itemsize, lives, machine) for step in plan.steps if step.round == 0}
+    return [first[step.kind] for step in plan.steps]
+
+
 def across(plan: BoxingPlan, machine: Machine) -> int:
     """Bytes that `plan` moves between hosts."""
     hosts = np.array(machine.hosts_of(plan.ranks), np.int64)

@@ -253,10 +253,14 @@ def _lowered(world: World, plan: Plan, tensors: Sequence[int]) -> Program:
     """
     transport, graph = world.transport, plan.graph
     if isinstance(transport, Opens) and world.rank in graph.ranks:
-        program = lower(graph, world.rank, LOCAL, plan.updates, transport.hosts)
-        if program.sharing is None or program.sharing.bind(world, tensors):
+        program = lower(graph, world.rank, LOCAL, plan.updates, transport.hosts, world.machine)
+        is_bound = program.sharing is None or program.sharing.bind(world, tensors)
+        if len({transport.hosts[rank] for rank in graph.ranks}) > 1:
+            # the order of what crosses hosts is that of this program, or on no host
+            is_bound = all(transport.gather_objects(graph.ranks, is_bound))
+        if is_bound:
             return program
-    return lower(graph, world.rank, LOCAL, plan.updates)
+    return lower(graph, world.rank, LOCAL, plan.updates, machine=world.machine)
 
 
 def _numbered(plan: Plan) -> list[str]:

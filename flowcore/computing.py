@@ -14,11 +14,13 @@ from flowcore.region import Region
 
 def computing_seconds(graph: Graph, machine: Machine) -> float:
     """What all operators but changes of layout take the busiest rank; loops and branches do not count."""
-    return sum(_seconds(graph, node, machine) for node in graph.nodes if not isinstance(node.op, Boxing | Region))
+    return sum(node_seconds(graph, node, machine) for node in graph.nodes)
 
 
-def _seconds(graph: Graph, node: Node, machine: Machine) -> float:
+def node_seconds(graph: Graph, node: Node, machine: Machine) -> float:
     """What `node` takes the rank with the first coordinates, which has the largest blocks."""
+    if isinstance(node.op, Boxing | Region):
+        return 0.0
     values = [graph.values[number] for number in (*node.inputs, *node.outputs)]
     mesh = values[-1].placement.shape
     split = {

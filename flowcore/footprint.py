@@ -22,11 +22,12 @@ from flowcore.packing import Span, most_alive
 from flowcore.passes.donate import Update, makes_memory
 from flowcore.pipeline import LOCAL
 from flowcore.placement.layout import Layout, box_shape
+from flowcore.placement.machine import Machine
 from flowcore.placement.sbp import Partial
 from flowcore.runtime import Program, lower
 
 VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed", "post",
-         "wait")  # fmt: skip
+         "wait", "staged")  # fmt: skip
 """Operators that make no memory, or only where they are given some."""
 SHOWN = 5
 
@@ -74,12 +75,17 @@ class Footprint:
         return f"{self.total} B on rank {self.rank}: {shown or 'nothing'} (bound of the arena {self.bound} B)"
 
 
-def footprint(graph: Graph, updates: Sequence[Update] = (), hosts: tuple[int, ...] = ()) -> Footprint:
+def footprint(
+    graph: Graph,
+    updates: Sequence[Update] = (),
+    hosts: tuple[int, ...] = (),
+    machine: Machine = Machine(),  # noqa: B008  # it is a frozen value
+) -> Footprint:
     """That of the rank that holds the most, for a physical graph whose outputs replace inputs as `updates` says.
 
-    hosts: of every rank, where ranks of one host see memory of each other.
+    hosts: of every rank, where ranks of one host see memory of each other. machine: on which it runs.
     """
-    found = [_Measured(lower(graph, rank, LOCAL, updates, hosts), rank).footprint for rank in distinct(graph)]
+    found = [_Measured(lower(graph, rank, LOCAL, updates, hosts, machine), rank).footprint for rank in distinct(graph)]
     return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, 0, ()))
 
 

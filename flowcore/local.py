@@ -2,16 +2,22 @@
 
 Every value is the block that the rank holds, every operator the one for its blocks, and values of other ranks are gone.
 A change of layout is a `Move`, which the transport runs; its operand or its result is missing where the rank has none.
+One that is to be under way while the rank does something else is several `Staged` nodes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar
+
+import numpy as np
 
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.stages import Stage, stages_of
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import Op, Type, local_block
 from flowcore.placement.layout import Layout, Shape, box_shape
@@ -46,6 +52,64 @@ class Move(Op):
 
 
 @dataclass(frozen=True)
+class Staged(Op):
+    """Stage `number` of `rank` in changing a layout: it ends what the stage before began, and begins the next messages.
+
+    inputs: of the source block, the target block and the staging of the stage before those that the stage takes.
+    results: the target block where it begins to be, or where it is complete, and the staging that it gives.
+    """
+
+    move: Move
+    rank: int
+    number: int
+
+    name: ClassVar[str] = "staged"
+    narrow: ClassVar[bool] = True
+    reaches_others: ClassVar[bool] = True
+
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
+        target = [self.move.result] if self._gives_target and self.move.result is not None else []
+        staging = [Type((self.stage.staging,), np.dtype(np.uint8))] if self.stage.staging else []
+        return (*target, *staging)
+
+    @property
+    def stage(self) -> Stage:
+        """What it takes and gives."""
+        return stages_of(self.move.plan, self.rank)[self.number]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the target block is complete then."""
+        return self.number == len(self.move.plan.steps)
+
+    @property
+    def _gives_target(self) -> bool:
+        return self.stage.target == "makes" or (self.stage.target == "takes" and self.is_last)
+
+    def shares(self, inputs: Sequence[int], outputs: Sequence[int]) -> Sequence[Sequence[int]]:
+        held: list[Sequence[int]] = [()] * len(outputs)
+        if self.stage.target == "takes" and self.is_last:
+            held[0] = (inputs[int(self.stage.takes_source)],)
+        return held
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers[1:] if self.stage.target == "takes" and self.is_last else numbers
+
+    def text(self) -> str:
+        step = "start" if self.number == 0 else "finish" if self.is_last else "go_on"
+        return f"{step}{{{self.move.op.source!r} -> {self.move.op.target!r}}}"
+
+
+@dataclass
+class _Blocks:
+    """The registers of a change of layout that is under way."""
+
+    source: list[int]
+    target: list[int] = field(default_factory=list)
+    staging: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Inside(Op):
     """The part of `rank` in an operator that runs graphs.
 
@@ -76,7 +140,12 @@ def _alone(rank: int) -> tuple[Placement, NdSbp]:
     return placement, Layout(placement, "B").sbp
 
 
-def localize(graph: Graph, rank: int) -> Graph:
+Moments = Mapping[int, Sequence[tuple[int, int]]]
+"""Per position in a graph the stages, (position of a change of layout, number), that stand before the node there."""
+NONE: Moments = MappingProxyType({})
+
+
+def localize(graph: Graph, rank: int, moments: Moments = NONE) -> Graph:
     """The graph of the blocks of `rank`; its inputs and outputs are those that the rank holds."""
     alone = _alone(rank)
     builder = Builder()
@@ -90,7 +159,26 @@ def localize(graph: Graph, rank: int) -> Graph:
     for number in graph.inputs:
         if rank in graph.values[number].placement:
             place[number] = builder.input(held(number))
+    under_way: dict[int, _Blocks] = {}
+    apart = {at for found in moments.values() for at, _ in found}
+
+    def stages(position: int) -> None:
+        for at, number in moments.get(position, ()):
+            node = graph.nodes[at]
+            move = _local_op(graph, node, at, rank)
+            if move is None:
+                continue
+            assert isinstance(move, Move)
+            blocks = under_way.setdefault(at, _Blocks([place[n] for n in node.inputs if n in place]))
+            op = Staged(move, rank, number)
+            made = _staged(builder, op, blocks, node.where)
+            if op.is_last and made:
+                place[node.outputs[0]] = made[0]
+
     for position, node in enumerate(graph.nodes):
+        stages(position)
+        if position in apart:
+            continue
         if _is_kept(graph, node, rank):
             place[node.outputs[0]] = place[node.inputs[0]]
             continue
@@ -99,7 +187,20 @@ def localize(graph: Graph, rank: int) -> Graph:
             mine = [number for number in node.outputs if rank in graph.values[number].placement]
             made = builder.node(op, [place[n] for n in node.inputs if n in place], [held(n) for n in mine], node.where)
             place.update(zip(mine, made, strict=True))
+    stages(len(graph.nodes))
     return builder.graph(place[number] for number in graph.outputs if number in place)
+
+
+def _staged(builder: Builder, op: Staged, blocks: _Blocks, where: str) -> Sequence[int]:
+    """Add a stage; the numbers of the target block, if the stage gives that."""
+    stage = op.stage
+    source = blocks.source if stage.takes_source else []
+    target = blocks.target if stage.target == "takes" else []
+    results = [Value(type, *_alone(op.rank)) for type in op.infer()]
+    made = builder.node(op, (*source, *target, *blocks.staging), results, where)
+    count = len(made) - (stage.staging > 0)
+    blocks.target, blocks.staging = list(made[:count]) or blocks.target, list(made[count:])
+    return made[:count]
 
 
 def _is_kept(graph: Graph, node: Node, rank: int) -> bool:

@@ -234,6 +234,10 @@ class Op:
         """Those of the results numbered so that `write` can be given memory for."""
         return numbers if self.writes else ()
 
+    def shares(self, inputs: Sequence[int], outputs: Sequence[int]) -> Sequence[Sequence[int]]:
+        """Per result those of the inputs whose memory it may share; by default all, if it does not make memory."""
+        return [() if self.makes_memory or self.scalar else inputs] * len(outputs)
+
     def vjp(self, dy: Any, *inputs: Any, **_: Any) -> Any:
         """Per input its gradient (None: has none), given that of the result; a single one needs no tuple."""
         raise GradError(f"{self.name} has no gradient: use fc.Tensor.detach() on its inputs, or give it a vjp")

@@ -19,6 +19,7 @@ from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
+from flowcore.passes.late import late
 from flowcore.passes.order import free_early
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.route import route
@@ -65,7 +66,7 @@ def _physical(graph: Graph, machine: Machine) -> Graph:
     bodies, planned, boxed, fewer, routed = (
         partial(stage, machine=machine) for stage in (settled, plan, box, bucket, route)
     )
-    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL, fewer, routed, cse, renumber)
+    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL, fewer, routed, cse, late, renumber)
     for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)

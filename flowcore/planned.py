@@ -131,7 +131,7 @@ class Plan:
     @cached_property
     def footprint(self) -> Footprint:
         """What the rank that holds the most holds, and for what."""
-        return footprint(self.graph, self.updates, self.hosts)
+        return footprint(self.graph, self.updates, self.hosts, self.machine)
 
     @cached_property
     def computing_seconds(self) -> float:

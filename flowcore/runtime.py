@@ -17,19 +17,22 @@ from flowcore.assembly import Call, Instruction, Run, assemble, failed, mortal
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
+from flowcore.comm.stages import UnderWay
 from flowcore.comm.transport import Meeting, Opens, Transport
-from flowcore.errors import FlowcoreError
+from flowcore.errors import CommError, FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
-from flowcore.local import Inside, Move, localize
+from flowcore.local import NONE, Inside, Move, Staged, localize
 from flowcore.meeting_op import Post, Wait
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
+from flowcore.passes.overlap import timetable
 from flowcore.passes.share import Shared, shared
 from flowcore.passes.show import show
 from flowcore.passes.update import update_early
 from flowcore.passes.widen import widen
+from flowcore.placement.machine import Machine
 from flowcore.registers import Registers
 from flowcore.sharing import Sharing
 from flowcore.stretch import Joined, Joiner
@@ -119,6 +122,8 @@ class Program:
         try:
             return self.leaving.leave(blocks, self.body(transport, blocks))
         except FlowcoreError as error:
+            for transfer in () if isinstance(error, CommError) else self.under_way.values():
+                transfer.abandon(transport)
             node = failed(self.joined.instructions, self.body, error)
             if node is not None:
                 error.add_note(f"in {node.op.name}, called at {node.where}")
@@ -148,12 +153,20 @@ class Program:
         op, outputs = instruction.node.op, instruction.outputs
         if isinstance(op, Move):
             return _transfer(op)
+        if isinstance(op, Staged):
+            transfer = self.under_way.setdefault(op.move.place, UnderWay(op.move.plan, op.rank))
+            return _staged(op, transfer, [self.registers.get(number) for number in outputs])
         if isinstance(op, Inside):
             return _inside(op, self.stages)
         if self.sharing is not None and isinstance(op, Post | Wait):
             return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
         scratch = instruction.scratch if op.scratch(self.local.types(instruction.inputs)) else ()
         return op.prepare([self.registers.get(number) for number in (*outputs, *scratch)])
+
+    @cached_property
+    def under_way(self) -> dict[int, UnderWay]:
+        """Its transfers in stages, by the place of the change of layout."""
+        return {}
 
     @cached_property
     def registers(self) -> Mapping[int, Array]:
@@ -195,15 +208,20 @@ class Program:
 
 
 def lower(
-    graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = (), hosts: tuple[int, ...] = ()
+    graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = (), hosts: tuple[int, ...] = (),
+    machine: Machine = Machine(),  # noqa: B008  # it is a frozen value
 ) -> Program:
     """The program of `rank` for a physical graph, its own graph passed through `stages`.
 
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
     hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
+    machine: by which is decided when transfers between hosts begin and end, the same on all ranks.
     """
     early = update_early(graph, updates) if updates else graph
-    joint = shared(early, rank, updates, hosts, graph.digest) if hosts else Shared(localize(early, rank))
+    if hosts:
+        joint = shared(early, rank, updates, hosts, graph.digest, machine)
+    else:
+        joint = Shared(localize(early, rank, timetable(early, machine).stages if stages else NONE))
     local = widen(joint.graph)
     for stage in stages:
         local = stage(local)
@@ -310,6 +328,22 @@ def _wait(op: Wait, sharing: Sharing) -> Call:
     def call(transport: Opens) -> Any:
         transport.wait(ranks, digest)
         return results
+
+    return call
+
+
+def _staged(op: Staged, transfer: UnderWay, memory: Sequence[Array | None]) -> Call:
+    number, stage = op.number, op.stage
+    makes = stage.target == "makes"
+    staging = memory[-1] if stage.staging else None
+
+    def call(transport: Transport, *given: Array) -> Any:
+        held = iter(given)
+        block = next(held) if stage.takes_source else None
+        target = next(held) if stage.target == "takes" else memory[0] if makes else None
+        transfer.run(number, transport, block, target, staging)
+        results = [each for each in ((target if makes or op.is_last else None), staging) if each is not None]
+        return results[0] if len(results) == 1 else results
 
     return call
 

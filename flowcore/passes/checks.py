@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from flowcore.graph import Graph, Node
 
 KEEPS = ("box", "move", "below", "wrapped", "reshape", "permute", "broadcast_to", "alias", "barrier", "stop_gradient",
-         "packed", "cast")  # fmt: skip
+         "packed", "cast", "staged")  # fmt: skip
 """Operators whose results have the elements of their operand, so that what is true of all these is true of those."""
 
 
@@ -23,7 +23,7 @@ def may_raise(graph: Graph) -> list[int]:
     found = []
     for position, node in enumerate(graph.nodes):
         if node.op.name in KEEPS and node.inputs and node.outputs:
-            root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
+            root.update((number, root.get(node.inputs[0], node.inputs[0])) for number in node.outputs)
         elif node.op.name == "concatenate":
             parts = [proven.get(root.get(number, number), set()) for number in node.inputs]
             proven[node.outputs[0]] = set.intersection(*parts)

@@ -63,11 +63,8 @@ def roots(graph: Graph) -> dict[int, frozenset[int]]:
     """Per value the values whose memory it may share: itself, where its operator makes memory of its own."""
     found: dict[int, frozenset[int]] = {number: frozenset([number]) for number in graph.inputs}
     for node in graph.nodes:
-        if makes_memory(node.op):
-            found.update((number, frozenset([number])) for number in node.outputs)
-        else:
-            held: frozenset[int] = frozenset().union(*(found[number] for number in node.inputs))
-            found.update((number, held | {number}) for number in node.outputs)
+        for number, seen in zip(node.outputs, node.op.shares(node.inputs, node.outputs), strict=True):
+            found[number] = frozenset([number]).union(*(found[operand] for operand in seen))
     return found
 
 

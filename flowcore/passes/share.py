@@ -22,6 +22,8 @@ from flowcore.op import OPS, Type
 from flowcore.passes.arrange import Hosts, arranged
 from flowcore.passes.common import Common, commons
 from flowcore.passes.donate import Update, roots
+from flowcore.passes.overlap import timetable
+from flowcore.placement.machine import Machine
 
 JOINED = {"sum": ("add", "fiuc"), "max": ("maximum", "fiu"), "min": ("minimum", "fiu")}
 """The operator of each reduction, and the kinds of dtype it takes."""
@@ -59,7 +61,9 @@ class Shared:
         return [(part, shown[common.key]) for part, common in self.parts.items()]
 
 
-def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int) -> Shared:
+def shared(
+    graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int, machine: Machine
+) -> Shared:
     """What `rank` does in a physical graph, with what stays within its host as meetings; digest: of the graph."""
     every = commons(graph, updates, hosts)
     ordered, groups = arranged(graph, hosts, every)
@@ -67,7 +71,7 @@ def shared(graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, dig
         # in this order something may raise after their new values are written
         every = {number: common for number, common in every.items() if number not in unsafe}
         ordered, groups = arranged(graph, hosts, every)
-    local = localize(ordered, rank)
+    local = localize(ordered, rank, timetable(ordered, machine, groups).stages)
     near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
     if not groups or len(near) < 2:
         return Shared(local)

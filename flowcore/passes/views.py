@@ -64,7 +64,7 @@ def pack(graph: Graph) -> Graph:
         match node.op.name:
             case "reshape" if node.inputs[0] in apart:
                 node = replace(node, op=Packed(graph.values[node.outputs[0]].type.shape))
-            case "fused":
+            case "fused" | "staged":
                 node = replace(node, inputs=tuple(_packed(builder, node, n, apart) for n in node.inputs))
         builder.nodes.append(node)
     return builder.graph(graph.outputs)
