@@ -94,9 +94,11 @@ class LossScale:
         totals = [to_global(reduce(Tensor.__add__, found), world.everyone, "B") for found in marks.values()]
         is_finite = to_global(reduce(Tensor.__add__, totals) == 0.0, world.everyone, "B")
         where, options = FUNCTIONS["where"], self.options
-        for tensor, new in list(trace.bound.values()):
-            takes = to_global(is_finite, tensor.placement, "B")
-            trace.assign(tensor, where(takes, new, trace.original(tensor)))
+        for tensor, _ in list(trace.bound.values()):
+            # what was assigned, not yet laid out: the choice is then made where that was computed, part by part
+            new, old = trace.given[id(tensor)], trace.original(tensor)
+            new = new if new.placement == tensor.placement else trace.lift(tensor)
+            trace.assign(tensor, where(to_global(is_finite, tensor.placement, "B"), new, old))
         many = self.good + 1.0 >= float(options.interval)
         grown = where(many, FUNCTIONS["minimum"](self.scale * options.growth, GREATEST), self.scale)
         shrunk = FUNCTIONS["maximum"](self.scale * options.backoff, LEAST)

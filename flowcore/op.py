@@ -317,6 +317,11 @@ class Op:
         """`rules` without those that no value of these dtypes can have (a sum of booleans, a max of complex)."""
         return valid_signatures(self, types, self.infer(*types), parts)
 
+    def takes_narrow(self, types: Sequence[Type]) -> bool:
+        """Whether `kernel` takes float16 and bfloat16 operands of these types as they are: it only moves elements, or
+        says so (`narrow`)."""
+        return self.narrow or self.loop == "same" or not self.flops(*types)
+
     def flops(self, *types: Type) -> int:
         """Arithmetic operations: one per point of the loop nest, two where letters are contracted."""
         equation = self.equation(*types)

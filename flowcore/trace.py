@@ -68,6 +68,8 @@ class Trace:
         self.stops: dict[int, Tensor] = {}
         self.captured: dict[tuple[int, bool], tuple[Read, Tensor]] = {}
         self.bound: dict[int, tuple[Tensor, Tensor]] = {}
+        self.given: dict[int, Tensor] = {}
+        """What was last assigned to each tensor in `bound`, not yet laid out as that is."""
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.guards: list[Guard] = [] if parent is None else parent.guards
         self.without_grad: list[Tensor] = []
@@ -145,7 +147,7 @@ class Trace:
         else:
             kept = Relayout(str(tensor.placement), sbp_text(tensor.sbp))
             (symbol,) = self.emit(kept, [new], None)
-        self.bound[id(tensor)] = (tensor, symbol)
+        self.bound[id(tensor)], self.given[id(tensor)] = (tensor, symbol), new
 
     def _chooses(self, tensor: Tensor) -> bool:
         """Whether the plan of what is traced here chooses how `tensor` lies."""

@@ -24,6 +24,8 @@ CPU, IN_ORDER, IMPLEMENTATION, SCRATCH_FORM, BY_CALLER = 1, 1, 8, 136, 1
 DTYPES = {"float16": 1, "bfloat16": 2, "float32": 3}
 SOURCE, WEIGHTS, RESULT, SCRATCH = 1, 33, 17, 80
 DIMENSIONS = 12
+PROBE = 64
+"""Rows and columns of a product that tells whether those of a dtype are fast."""
 MOST = 1024
 """Products that a thread keeps."""
 
@@ -153,6 +155,13 @@ def product(dtype: str, matrices: tuple[Matrix, Matrix, Matrix]) -> _Product | N
         return None if engine is None else _Product(engine, dtype, matrices)
     except _Failed:
         return None
+
+
+@lru_cache(maxsize=len(DTYPES))
+def is_fast(dtype: str) -> bool:
+    """Whether the library is installed and has fast products of `dtype` for this processor."""
+    form = (PROBE, PROBE), (PROBE, 1)
+    return dtype in DTYPES and product(dtype, (form, form, form)) is not None
 
 
 def multiply(a: Array, b: Array, out: Array) -> bool:

@@ -128,7 +128,6 @@ class Contract(Op):
     name: ClassVar[str] = "contract"
     makes_memory: ClassVar[bool] = True
     writes: ClassVar[bool] = True
-    narrow: ClassVar[bool] = True
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0}), frozenset({1})), reduction="sum")
 
     def equation(self, *types: Type) -> Equation:
@@ -151,6 +150,9 @@ class Contract(Op):
                         f"{length}; both operands need the same length there, transpose or reshape one"
                     )
         return (Type(tuple(lengths[letter] for letter in equation.outputs[0]), a.dtype),)
+
+    def takes_narrow(self, types: Sequence[Type]) -> bool:
+        return onednn.is_fast(str(types[0].dtype))
 
     def kernel(self, a: Array, b: Array) -> Any:
         return product(grouping(_parsed(self.formula)), a, b)

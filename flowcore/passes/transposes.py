@@ -17,7 +17,7 @@ from flowcore.passes.dce import dce
 
 def fold_transposes(graph: Graph) -> Graph:
     """`graph` with every contraction reading what was transposed for it, and giving what was transposed after it."""
-    graph = _straight(_cast_first(_turned(_cast_first(graph))))
+    graph = dce(_cast_last(_straight(_cast_first(_turned(_cast_first(graph))))))
     made = {number: node for node in graph.nodes for number in node.outputs}
     uses: dict[int, int] = {}
     for number in (*graph.outputs, *(n for node in graph.nodes for n in node.inputs)):
@@ -47,9 +47,25 @@ def _cast_first(graph: Graph) -> Graph:
     return builder.graph(graph.outputs)
 
 
+def _cast_last(graph: Graph) -> Graph:
+    """`graph` with the cast of a transpose where the transpose of a contraction's cast was, which gives it so."""
+    made = {number: node for node in graph.nodes for number in node.outputs}
+    builder = Builder(graph)
+    for node in graph.nodes:
+        cast = made.get(node.inputs[0]) if node.op.name == "permute" else None
+        if cast is not None and cast.op.name == "cast" and _is_contracted(made, cast):
+            before, after = builder.values[cast.inputs[0]], graph.values[node.outputs[0]]
+            turned = replace(after, type=replace(after.type, dtype=before.type.dtype))
+            node = replace(node, op=cast.op, inputs=builder.node(node.op, cast.inputs, [turned], node.where))
+        builder.nodes.append(node)
+    return builder.graph(graph.outputs)
+
+
 def _is_contracted(made: Mapping[int, Node], node: Node) -> bool:
-    """Whether `node` reads what a contraction gives."""
+    """Whether `node` reads what a contraction gives, or a cast of that."""
     source = made.get(node.inputs[0])
+    while source is not None and source.op.name == "cast":
+        source = made.get(source.inputs[0])
     return source is not None and source.op.name == "contract"
 
 

@@ -2,7 +2,7 @@
 
 An operator on float16 or bfloat16 becomes itself on float32 between casts, so that it accumulates in float32 and rounds
 once; where a loop is generated, the casts are the loads and stores of that loop. What only moves elements, and what
-takes narrow numbers as they are (`Op.narrow`), stays.
+takes narrow numbers as they are (`Op.takes_narrow`), stays.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Widener:
         """The new graph."""
         for node in self.graph.nodes:
             types = self.graph.types(node.inputs)
-            if any(type.dtype in NARROW for type in types) and not takes_narrow(node.op, types):
+            if any(type.dtype in NARROW for type in types) and not node.op.takes_narrow(types):
                 self._widened(node, types)
             else:
                 self.nodes.append(node)
@@ -63,11 +63,6 @@ class _Widener:
         value: Value = self.values[number]
         self.values.append(replace(value, type=replace(type, dtype=float32)))
         return len(self.values) - 1
-
-
-def takes_narrow(op: Op, types: tuple[Type, ...]) -> bool:
-    """Whether the kernel of `op` is right for narrow numbers: it says so, or it only moves elements."""
-    return op.narrow or op.loop == "same" or not op.flops(*types)
 
 
 def cast(dtype: str) -> Op:

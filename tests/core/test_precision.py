@@ -172,6 +172,19 @@ def test_a_step_whose_gradients_overflow_changes_nothing_but_the_scale() -> None
         assert changed == [False, False, True, True, True, True]
 
 
+@pytest.mark.parametrize(("factor", "scale", "last"), [(0.0, 2.0**63, 2.0**64), (np.nan, 2.0**-63, 2.0**-64)])
+def test_the_scale_stays_within_its_bounds(factor: float, scale: float, last: float) -> None:
+    layer = fc.nn.Linear(4, 3)
+
+    @fc.compile(precision=fc.Precision("fp16", scale=scale, growth=4.0, backoff=0.25, interval=1))
+    def step(x: Any) -> None:
+        fc.sum(layer(x) * factor).backward()
+
+    for _ in range(3):
+        step(fc.ones((2, 4)))
+    assert step.loss_scale == last
+
+
 def test_a_precision_that_is_none_is_an_error() -> None:
     with pytest.raises(DTypeError, match="use 'bf16' or 'fp16'"):
         fc.compile(lambda x: x, precision="float32")
@@ -190,7 +203,8 @@ def test_what_is_no_text_is_refused_at_once_too(given: Any) -> None:
         fc.compile(lambda x: x, compress=given)
 
 
-def test_the_gradient_of_a_weight_is_made_in_its_order_not_transposed_after() -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_gradient_of_a_weight_is_made_in_its_order_not_transposed_after(precision: str) -> None:
     layer = fc.nn.Linear(8, 4)
     opt = fc.optim.SGD(layer.parameters(), lr=0.1)
 
@@ -201,7 +215,7 @@ def test_the_gradient_of_a_weight_is_made_in_its_order_not_transposed_after() ->
         opt.zero_grad()
         return loss
 
-    compiled = fc.compile(step, precision="bf16")
+    compiled = fc.compile(step, precision=precision)
     compiled(fc.ones((5, 8)))
     programs = [found for key, found in current().programs.items() if isinstance(key, tuple) and key[0] is compiled]
     ((variant,),) = programs
