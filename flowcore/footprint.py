@@ -160,7 +160,7 @@ class _Measured:
         for node in self.local.nodes:
             if isinstance(node.op, Inside):
                 for body in node.op.region.graphs:
-                    each = _Measured(lower(body, self.rank, LOCAL), self.rank).footprint
+                    each = _Measured(lower(body, self.rank, LOCAL, machine=self.program.machine), self.rank).footprint
                     found.append(replace(each, inputs=0))
         return found
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flowcore.boxing_op import Boxing
+from flowcore.carried import carried
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.price import seconds
 from flowcore.computing import computing_seconds
@@ -48,6 +49,8 @@ class Transfer:
     where: str
     times: int = 1
     """How often it is done, which bytes and messages count; in a branch, or a loop that ends when it will, 1."""
+    how: str = ""
+    """What it becomes in a compiled program (`carried`)."""
 
     def repeated(self, times: int, when: str) -> Transfer:
         """The same transfer in a body that runs so often."""
@@ -60,7 +63,7 @@ class Transfer:
         return (
             f"{self.kind}: {self.tensor} {self.dtype}{list(self.shape)} {self.source} → {self.target}, "
             f"{self.bytes} B (bound {self.bound} B), {self.messages} messages, about {self.seconds * 1e6:.0f} µs; "
-            f"{self.reason}; {self.where}"
+            f"{self.reason}; {self.where}{f'; {self.how}' if self.how else ''}"
         )
 
 
@@ -95,6 +98,11 @@ class Plan:
                 ]
         return found
 
+    @cached_property
+    def _carried(self) -> Mapping[int, str]:
+        """How every change of layout is done, by the number of its result."""
+        return carried(self.graph, self.updates, self.hosts, self.machine)
+
     def _transfer(self, node: Node, op: Boxing) -> Transfer:
         type = self.graph.values[node.inputs[0]].type
         plan: BoxingPlan = op.plan(type)
@@ -102,6 +110,7 @@ class Plan:
         return Transfer(
             plan.kind, f"%{node.inputs[0]}", type.shape, type.dtype, source, target,
             plan.bytes_moved, plan.bound, plan.messages, seconds(plan, self.machine), node.reason, node.where,
+            how=self._carried.get(node.outputs[0], ""),
         )  # fmt: skip
 
     @property

@@ -68,6 +68,8 @@ class Program:
     """Whether ranks must meet before it runs, because some bytes cross ranks."""
     sharing: Sharing | None = None
     """What the ranks of its host see of each other's registers."""
+    machine: Machine = Machine()  # noqa: RUF009  # it is a frozen value
+    """By which was decided when transfers begin and end."""
 
     def run(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """The blocks of the outputs; None where this rank holds none."""
@@ -157,7 +159,7 @@ class Program:
             transfer = self.under_way.setdefault(op.move.place, UnderWay(op.move.plan, op.rank))
             return _staged(op, transfer, [self.registers.get(number) for number in outputs])
         if isinstance(op, Inside):
-            return _inside(op, self.stages)
+            return _inside(op, self.stages, self.machine)
         if self.sharing is not None and isinstance(op, Post | Wait):
             return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
         scratch = instruction.scratch if op.scratch(self.local.types(instruction.inputs)) else ()
@@ -248,7 +250,7 @@ def lower(
         graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
         _instructions(local, nodes, {*constants, *joint.known}, memory), tuple(constants.items()), memory,
         away, tuple(stages),
-        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing,
+        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing, machine,
     )  # fmt: skip
 
 
@@ -298,8 +300,8 @@ def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
     return {number: block for number, block in known.items() if number in used}, left
 
 
-def _inside(op: Inside, stages: Sequence[Stage]) -> Call:
-    programs = [lower(body, op.rank, stages) for body in op.region.graphs]
+def _inside(op: Inside, stages: Sequence[Stage], machine: Machine) -> Call:
+    programs = [lower(body, op.rank, stages, machine=machine) for body in op.region.graphs]
 
     def call(transport: Transport, *blocks: Array) -> Any:
         held = iter(blocks)

@@ -1,7 +1,8 @@
 """Small transfers between hosts become one: the values are put side by side, move together, and are cut apart again.
 
 A message takes α + β·n seconds. Transfers from one layout to the same other layout, none of which waits for another,
-are collected until their messages are so long that α hardly counts, or until something reads what one of them brings.
+are collected until their messages are so long that α hardly counts, until something reads what one of them brings, or
+until as much has been computed as a long message takes: computing hides what leaves now, and can hide the next as well.
 What moves is a matrix with a row for every part into which the layouts split dimension 0 (one row where they split
 nothing), so that every rank moves the very bytes it would have moved, in fewer messages. All of it is ordinary
 operators: the graph is verified, printed and run as any other, and all ranks run it in one order.
@@ -15,6 +16,7 @@ from math import lcm, prod
 from typing import Any
 
 from flowcore.boxing_op import Boxing
+from flowcore.computing import node_seconds
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import OPS, Type
 from flowcore.placement.layout import Layout
@@ -29,8 +31,9 @@ Key = tuple[Any, ...]
 
 @dataclass
 class _Bucket:
-    """Transfers that will be one; `length`: bytes of a message."""
+    """Transfers that will be one; `length`: bytes of a message, `due`: when it leaves in any case."""
 
+    due: float
     members: list[Node] = field(default_factory=list)
     length: float = 0.0
 
@@ -39,12 +42,15 @@ def bucket(graph: Graph, machine: Machine) -> Graph:
     """`graph` with fewer messages between hosts, and no byte more."""
     if not any(isinstance(node.op, Boxing) and node.op.hosts for node in graph.nodes):
         return graph
-    return _Collector(graph, LONG * machine.between.latency / max(machine.between.seconds_per_byte, 1e-15)).run()
+    return _Collector(graph, machine).run()
 
 
 class _Collector:
-    def __init__(self, graph: Graph, long: float) -> None:
-        self.graph, self.long = graph, long
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        self.graph, self.machine = graph, machine
+        self.long = LONG * machine.between.latency / max(machine.between.seconds_per_byte, 1e-15)
+        self.clock = 0.0
+        """The seconds computed so far."""
         self.builder = Builder()
         self.number: dict[int, int] = {}
         self.open: dict[Key, _Bucket] = {}
@@ -58,11 +64,14 @@ class _Collector:
         for node in self.graph.nodes:
             for due in dict.fromkeys(self.bringing[old] for old in node.inputs if old in self.bringing):
                 self._close(due)
+            for late in [key for key, found in self.open.items() if found.due <= self.clock]:
+                self._close(late)
+            self.clock += node_seconds(self.graph, node, self.machine)
             key = self._key(node)
             if key is None:
                 self._copy(node)
                 continue
-            found = self.open.setdefault(key, _Bucket())
+            found = self.open.setdefault(key, _Bucket(self.clock + LONG * self.machine.between.latency))
             found.members.append(node)
             found.length += self._length(node)
             self.bringing[node.outputs[0]] = key

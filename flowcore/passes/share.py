@@ -65,12 +65,7 @@ def shared(
     graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int, machine: Machine
 ) -> Shared:
     """What `rank` does in a physical graph, with what stays within its host as meetings; digest: of the graph."""
-    every = commons(graph, updates, hosts)
-    ordered, groups = arranged(graph, hosts, every)
-    while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
-        # in this order something may raise after their new values are written
-        every = {number: common for number, common in every.items() if number not in unsafe}
-        ordered, groups = arranged(graph, hosts, every)
+    ordered, groups, every = met(graph, updates, hosts)
     local = localize(ordered, rank, timetable(ordered, machine, groups).stages)
     near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
     if not groups or len(near) < 2:
@@ -81,6 +76,19 @@ def shared(
     mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in mine.items()}
     local = share(local, rank, groups, hosts, digest, mine)
     return Shared(local, near, tuple(mine.values()), len(updates) if every else 0)
+
+
+def met(
+    graph: Graph, updates: Sequence[Update], hosts: Hosts
+) -> tuple[Graph, dict[int, int], dict[int, dict[int, Common]]]:
+    """The graph as `arranged`, the groups of what meets, and per value that a common register serves (`commons`)."""
+    every = commons(graph, updates, hosts)
+    ordered, groups = arranged(graph, hosts, every)
+    while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
+        # in this order something may raise after their new values are written
+        every = {number: common for number, common in every.items() if number not in unsafe}
+        ordered, groups = arranged(graph, hosts, every)
+    return ordered, groups, every
 
 
 def share(

@@ -267,6 +267,27 @@ def test_after_an_error_of_all_ranks_the_next_step_is_right() -> None:
         assert len(set(found)) == 1
 
 
+def test_the_plan_tells_what_every_transfer_becomes() -> None:
+    def program() -> list[tuple[str, str]]:
+        current().machine = replace(current().machine, per_flop=1e-8)
+        step = fc.compile(model_and_step(1)[1])
+        plan = step.plan()
+        assert all(transfer.how and transfer.how in plan.explain() for transfer in plan.transfers)
+        return [(transfer.kind, transfer.how) for transfer in plan.transfers]
+
+    within = fc.launch.run(program, ranks=2)[0]
+    assert {how.partition(" of ")[2].partition(", ")[2].split(" by ")[0] for _, how in within} == {
+        "terms of peers are reduced as they are read",
+        "one register that the host has in common, each rank writes its part",
+    }
+    assert all(how.startswith("meeting ") for _, how in within)
+    between = fc.launch.run(program, ranks=2, hosts=2)[0]
+    reduced = [how for kind, how in between if kind == "reduce_scatter"]
+    assert reduced[0].startswith("under way from concatenate at test_overlap.py:")
+    assert "beside 0" not in reduced[0]
+    assert all(how.endswith("beside 0 operators") for kind, how in between if kind == "all_gather")
+
+
 def test_a_rank_that_fails_while_messages_are_under_way_ends_all_with_its_error() -> None:
     def program() -> None:
         interrupted(lambda rank: rank == 1)(True)
