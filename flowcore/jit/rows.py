@@ -2,7 +2,8 @@
 
 Indices are checked before anything is written; negative ones count from the end of `total` rows, of which the tables
 hold those from `first` on. Updates merge the rows of one index by a hash table, in the order in which they stand, and
-then make one pass: the sum of the rows of an index, the formulas, the tables.
+then make one pass: the sum of the rows of an index, the formulas, the tables. What is linear in the rows takes them one
+after the other instead. Rows of a large table lie anywhere, so memory is asked for each of them some rows early.
 """
 
 from __future__ import annotations
@@ -40,15 +41,26 @@ def formula(text: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 CHECK = """
+    bad = 0
     for i in range(indices.shape[0]):
-        if indices[i] < -total or indices[i] >= total:
-            return 1
+        bad |= (indices[i] < -total) | (indices[i] >= total)
+    if bad:
+        return 1
 """
-PLACE = "place = indices[i] - first if indices[i] >= 0 else indices[i] + total - first"
+AHEAD = 12
+"""How many rows before its turn memory is asked for a row: they lie anywhere, and one takes long to come."""
+PLACE = "{name} = indices[{i}] - first if indices[{i}] >= 0 else indices[{i}] + total - first"
+HERE, LATER = (PLACE.format(name=name, i=i) for name, i in (("place", "i"), ("later", f"min(i + {AHEAD}, last)")))
 TAKE = """
+from flowcore.jit.fetch import fetch
+
 @exact
 def loop(K, C, first, N, total, table, indices, y):{check}
+    last = indices.shape[0] - 1
     for i in range(indices.shape[0]):
+        {later}
+        if later >= 0 and later < N:
+            fetch(table, (later + min(i + {ahead}, last) // K * N) * C, C)
         {place}
         row = y[i * C:i * C + C]
         if place >= 0 and place < N:
@@ -76,6 +88,8 @@ def loop(K, C, first, N, total, rows, indices, y):{check}
     return 0
 """
 UPDATE = """
+from flowcore.jit.fetch import fetch
+
 @exact
 def find(place, H, slots, places):
     h = (place * 40503 ^ place >> 16) & (H - 1)
@@ -87,9 +101,10 @@ def find(place, H, slots, places):
 def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, order, g_row):{check}
     {copies}
     {scalars}
+    count = 0
+    {one_by_one}
     for h in range(H):
         slots[h] = -1
-    count = 0
     for i in range(K):
         {place}
         places[i], following[i] = place, -1
@@ -104,6 +119,10 @@ def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, 
             last[slots[h]] = i
     {rest}
     for m in range(count):
+        i = order[min(m + {ahead}, count - 1)]
+        fetch(rows, i * C, C)
+        start = places[i] * C
+        {fetches}
         i = order[m]
         start = places[i] * C
         row = rows[i * C:i * C + C]
@@ -122,6 +141,23 @@ def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, 
             {stores}
     return 0
 """
+ONE_BY_ONE = """if np.isfinite(u) and math.copysign(1.0, u) > 0:
+        for i in range(K):
+            {place}
+            places[count], order[count] = place, i
+            count += (place >= 0) & (place < N)
+        for m in range(count):
+            start = places[min(m + {ahead}, count - 1)] * C
+            {fetches}
+            start = places[m] * C
+            {slices}
+            row = rows[order[m] * C:order[m] * C + C]
+            for q in range(row.shape[0]):
+                g = row[q]
+                {loads}
+                {stores}
+        return 0
+"""
 REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
         g = {kind}(0)
         for place in range(N):
@@ -136,29 +172,31 @@ REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
 
 def take(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
     """`count` rows of `width` elements of each table of `length` rows; zeros for those that others hold."""
-    kernel = Kernel(TAKE.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
+    kernel = Kernel(TAKE.format(check=CHECK, place=HERE, later=LATER, ahead=AHEAD), 5, (kind, index, kind), checks=True)
     return Launch(kernel, (count, width, first, length, total))
 
 
 def add(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
     """The sums of every `count` rows by index, as tables of `length` rows."""
-    kernel = Kernel(ADD.format(check=CHECK, place=PLACE), 5, (kind, index, kind), checks=True)
+    kernel = Kernel(ADD.format(check=CHECK, place=HERE), 5, (kind, index, kind), checks=True)
     return Launch(kernel, (count, width, first, length, total))
 
 
 def update(
-    texts: tuple[str, ...], into: tuple[int, ...], scalars: int, is_exact: bool, kind: str, index: str,
+    texts: tuple[str, ...], into: tuple[int, ...], scalars: int, is_exact: bool, is_linear: bool, kind: str, index: str,
     count: int, width: int, first: int, length: int, total: int,
 ) -> Launch:  # fmt: skip
     """`count` rows merged into tables of `length` rows by formulas of tables, g and `scalars` numbers.
 
     is_exact: rows that no index names become what the formulas say of g = 0 where u is negative or not finite.
+    is_linear: rows of one index may be taken one after the other where u is neither.
     """
     tables, numbers = TABLES[: len(texts)], SCALARS[:scalars]
     new = [letter for letter, source in zip(tables, into, strict=True) if source < 0]
     held = {letter: f"{letter}_{'new' if letter in new else 'all'}" for letter in tables}
     code = [FUNCTION.sub(rf"\1_{kind}(", NUMBER.sub(rf"{kind}(\g<0>)", text)) for text in texts]
     lines = {
+        "fetches": "; ".join(f"fetch({name}, start, C)" for name in held.values()),
         "slices": "; ".join(f"{letter}_row = {name}[start:start + C]" for letter, name in held.items()),
         "loads": "; ".join(f"{letter} = {letter}_row[q]" for letter in tables),
         "stores": "; ".join((
@@ -170,7 +208,9 @@ def update(
     source = UPDATE.format(
         arguments=", ".join((*arguments, *(held[letter] for letter in new))),
         check=CHECK,
-        place=PLACE,
+        place=HERE,
+        ahead=AHEAD,
+        one_by_one=ONE_BY_ONE.format(place=HERE, ahead=AHEAD, **lines) if is_linear else "pass",
         copies="; ".join(f"{held[letter]}[:] = {letter}_all" for letter in new) or "pass",
         scalars="; ".join(f"{letter} = {letter}_one[0]" for letter in numbers) or "pass",
         rest=REST.format(kind=kind, **lines) if is_exact else "pass",

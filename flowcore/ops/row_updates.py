@@ -54,6 +54,9 @@ class RowUpdate(Op):
     is_exact: ClassVar[bool] = False
     """Whether rows that no index names become what the formulas say of g = 0 where u is negative or not finite."""
 
+    is_linear: ClassVar[bool] = False
+    """Whether the formulas may be applied to the rows of an index one after the other."""
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The formulas."""
@@ -133,7 +136,7 @@ class RowUpdate(Op):
         into = tuple(number if held else -1 for number, held in enumerate(self.in_place or (False,) * self.count))
         total = table.shape[0] if self.total < 0 else self.total
         sizes = indices.size, prod(table.shape[1:]), self.start, table.shape[0], total
-        return update(self.texts, into, len(types) - self.count - 2, self.is_exact, kind, index, *sizes)
+        return update(self.texts, into, len(types) - self.count - 2, self.is_exact, self.is_linear, kind, index, *sizes)
 
     def kernel(self, *arrays: Array) -> Any:
         return self.write((None,) * self.count, *arrays)
@@ -201,6 +204,7 @@ class SubtractRows(RowUpdate):
     name: ClassVar[str] = "subtract_rows"
     algebra: ClassVar[Algebra] = Algebra(linear=(frozenset({0, 1}), frozenset({0, 3})), monotone=(1, 0, 0, 0))
     is_exact: ClassVar[bool] = True
+    is_linear: ClassVar[bool] = True
 
     @property
     def texts(self) -> tuple[str, ...]:
