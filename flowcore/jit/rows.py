@@ -141,7 +141,7 @@ def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, 
             {stores}
     return 0
 """
-ONE_BY_ONE = """if np.isfinite(u) and math.copysign(1.0, u) > 0:
+ONE_BY_ONE = """if u > 0 and np.isfinite(u):
         for i in range(K):
             {place}
             places[count], order[count] = place, i
@@ -189,7 +189,7 @@ def update(
     """`count` rows merged into tables of `length` rows by formulas of tables, g and `scalars` numbers.
 
     is_exact: rows that no index names become what the formulas say of g = 0 where u is negative or not finite.
-    is_linear: rows of one index may be taken one after the other where u is neither.
+    is_linear: rows of one index may be taken one after the other where u is positive and finite.
     """
     tables, numbers = TABLES[: len(texts)], SCALARS[:scalars]
     new = [letter for letter, source in zip(tables, into, strict=True) if source < 0]
