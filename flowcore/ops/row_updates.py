@@ -55,7 +55,7 @@ class RowUpdate(Op):
     """Whether rows that no index names become what the formulas say of g = 0 where u is negative or not finite."""
 
     is_linear: ClassVar[bool] = False
-    """Whether the formulas may be applied to the rows of an index one after the other, where u is positive and finite."""
+    """Whether the rows of an index may be taken one after the other where u is positive and finite."""
 
     @property
     def texts(self) -> tuple[str, ...]:
