@@ -21,10 +21,12 @@ from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.late import late
 from flowcore.passes.order import free_early
+from flowcore.passes.parts import compute_parts
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
 from flowcore.passes.simplify import simplify
+from flowcore.passes.tables import take_together
 from flowcore.passes.transposes import fold_transposes
 from flowcore.passes.upright import upright
 from flowcore.passes.views import pack, view_slices
@@ -38,7 +40,8 @@ Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (dce, cse, upright, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
-    channels_last, view_slices, fold_transposes, compare_picks, fuse, broaden, compile_small, pack, free_early,
+    channels_last, view_slices, fold_transposes, compute_parts, compare_picks, take_together, fuse, broaden,
+    compile_small, pack, free_early,
 )  # fmt: skip
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()

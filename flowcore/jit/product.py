@@ -24,15 +24,24 @@ DTYPES = {"f4": "float32"}
 LOOPS = 2
 """The dimensions along which products are counted, after joining those that can be."""
 Strides = Mapping[str, int]
+Wholes = tuple[Mapping[str, int], Mapping[str, int]]
 
 
-def launch(first: str, second: str, result: str, lengths: Mapping[str, int], kind: str) -> Launch | None:
-    """The contraction of operands with these letters as one kernel for elements of `kind`; None where it is none."""
+def launch(
+    first: str, second: str, result: str, lengths: Mapping[str, int], kind: str, wholes: Wholes = ({}, {})
+) -> Launch | None:
+    """The contraction of operands with these letters as one kernel for elements of `kind`; None where it is none.
+
+    wholes: lengths of the arrays of which the operands are but the beginning along some letters.
+    """
     if any(length == 0 for length in lengths.values()):
         return None
     terms = ["".join(letter for letter in term if lengths[letter] > 1) for term in (first, second, result)]
+    given = [_strides(term, {**lengths, **whole}) for term, whole in zip((first, second), wholes, strict=True)]
+    made = _strides(result, lengths)
     for is_turned in (False, True):
-        found = _numbers(terms[is_turned], terms[not is_turned], terms[2], lengths)
+        strides = given[is_turned], given[not is_turned], made
+        found = _numbers(terms[is_turned], terms[not is_turned], terms[2], lengths, strides)
         if found is not None:
             return _by_library(found, is_turned, kind) or Launch(
                 Kernel("from flowcore.jit.matmul import products as loop", 17, (kind,) * 3), (*found, int(is_turned))
@@ -55,13 +64,15 @@ def _by_library(numbers: tuple[int, ...], is_turned: bool, kind: str) -> Launch 
     return Launch(kernel, (*words, *operands, result, rest), (-1,), (found.scratch,), found)
 
 
-def _numbers(first: str, second: str, result: str, lengths: Mapping[str, int]) -> tuple[int, ...] | None:
+def _numbers(
+    first: str, second: str, result: str, lengths: Mapping[str, int], strides: tuple[Strides, Strides, Strides]
+) -> tuple[int, ...] | None:
     """The numbers that `jit.matmul.products` takes but for the last."""
     batch = [letter for letter in result if letter in first and letter in second]
     rows = [letter for letter in result if letter in first and letter not in second]
     columns = [letter for letter in result if letter in second and letter not in first]
     summed = [letter for letter in first if letter not in result]
-    a, b, y = (_strides(term, lengths) for term in (first, second, result))
+    a, b, y = strides
     groups = ((a, rows), (a, summed), (b, summed), (b, columns), (y, rows), (y, columns))
     if not all(_is_one(strides, letters, lengths) for strides, letters in groups):
         return None

@@ -18,6 +18,8 @@ import numpy as np
 from flowcore.errors import GraphError
 from flowcore.jit.launch import Kernel, Launch
 
+Beside = tuple[int, int]
+"""The columns of other arrays in front of rows and behind them."""
 TABLES, SCALARS = "abcd", "uvwx"
 FUNCTIONS = {"sqrt": np.sqrt}
 FUNCTION = re.compile(r"\b(" + "|".join(FUNCTIONS) + r")\(")
@@ -55,24 +57,34 @@ TAKE = """
 from flowcore.jit.fetch import fetch
 
 @exact
-def loop(K, C, first, N, total, table, indices, y):{check}
+def loop(K, G, C, first, N, total, W, V, {arguments}):{check}
     last = indices.shape[0] - 1
-    for i in range(indices.shape[0]):
-        {later}
-        if later >= 0 and later < N:
-            fetch(table, (later + min(i + {ahead}, last) // K * N) * C, C)
-        {place}
-        row = y[i * C:i * C + C]
-        if place >= 0 and place < N:
-            place += i // K * N
-            source = table[place * C:place * C + C]
-            for q in range(row.shape[0]):
-                row[q] = source[q]
-        else:
-            for q in range(row.shape[0]):
-                row[q] = 0
+    for n in range(indices.shape[0] // G):
+        {beside}
+        for j in range(G):
+            i = n * G + j
+            {later}
+            if later >= 0 and later < N:
+                fetch(table, (later + min(i + {ahead}, last) // K * N) * C, C)
+            {place}
+            {row}
+            if place >= 0 and place < N:
+                place += i // K * N
+                source = table[place * C:place * C + C]
+                for q in range(row.shape[0]):
+                    row[q] {takes} source[q]
+            {otherwise}
     return 0
 """
+NOTHING = """else:
+                for q in range(row.shape[0]):
+                    row[q] = 0
+"""
+BESIDE = """row = y[(n * (W + G * C + V) + {start}):][:{width}]
+        source = {name}[n * {width}:n * {width} + {width}]
+        for q in range(row.shape[0]):
+            row[q] = source[q]
+        """
 ADD = """
 @exact
 def loop(K, C, first, N, total, rows, indices, y):{check}
@@ -172,8 +184,35 @@ REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
 
 def take(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
     """`count` rows of `width` elements of each table of `length` rows; zeros for those that others hold."""
-    kernel = Kernel(TAKE.format(check=CHECK, place=HERE, later=LATER, ahead=AHEAD), 5, (kind, index, kind), checks=True)
-    return Launch(kernel, (count, width, first, length, total))
+    return _taken(kind, index, (count, 1, width, first, length, total), (0, 0))
+
+
+def take_beside(
+    kind: str, index: str, count: int, width: int, first: int, length: int, total: int, group: int, beside: Beside
+) -> Launch:
+    """As `take`, every `group` rows behind each other, between as many columns as `beside` says of other arrays."""
+    return _taken(kind, index, (count, group, width, first, length, total), beside)
+
+
+def take_sum(kind: str, index: str, count: int, width: int, first: int, length: int, total: int, group: int) -> Launch:
+    """The sums of every `group` of the rows that `take` gives."""
+    return _taken(kind, index, (count, group, width, first, length, total), None)
+
+
+def _taken(kind: str, index: str, numbers: tuple[int, ...], beside: Beside | None) -> Launch:
+    """Rows beside each other and beside other columns; None: their sums."""
+    others = [name for name, columns in zip(("before", "after"), beside or (), strict=False) if columns]
+    copies = {"before": ("0", "W"), "after": ("W + G * C", "V")}
+    zero = "row = y[n * C:n * C + C]\n        for q in range(row.shape[0]):\n            row[q] = 0"
+    filled = "".join(BESIDE.format(name=name, start=copies[name][0], width=copies[name][1]) for name in others)
+    row = "start = n * (W + G * C + V) + W + j * C; row = y[start:start + C]"
+    source = TAKE.format(
+        arguments=", ".join(("table", "indices", *others, "y")), check=CHECK, ahead=AHEAD, later=LATER, place=HERE,
+        beside=zero if beside is None else filled or "pass", row="pass" if beside is None else row,
+        takes="=" if beside else "+=", otherwise=NOTHING if beside else "",
+    )  # fmt: skip
+    kernel = Kernel(source, 8, (kind, index, *(kind,) * (len(others) + 1)), checks=True)
+    return Launch(kernel, (*numbers, *(beside or (0, 0))))
 
 
 def add(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
