@@ -55,7 +55,7 @@ def add_f8(a, b):
 
 
 def _greatest(context, a, b):
-    """max(a, b), nan where either is nan."""
+    """max(a, b), nan where either is nan; of two zeros any."""
 
     def generate(context, builder, signature, arguments):
         kind = context.get_value_type(signature.return_type)
@@ -63,7 +63,7 @@ def _greatest(context, a, b):
         function = builder.module.globals.get(name) or ir.Function(
             builder.module, ir.FunctionType(kind, [kind, kind]), name
         )
-        return builder.call(function, arguments)
+        return builder.call(function, arguments, fastmath=("nsz",))
 
     return a(a, b), generate
 

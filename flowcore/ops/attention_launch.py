@@ -13,7 +13,6 @@ from math import prod
 from struct import pack, unpack
 
 from flowcore.jit.launch import Kernel, Launch
-from flowcore.jit.library import gemm_addresses
 from flowcore.jit.source import NAMES
 from flowcore.jit.store import is_available
 from flowcore.op import Type
@@ -22,6 +21,9 @@ from flowcore.placement.layout import Shape
 SCORES = 1 << 18
 """Bytes of scores that a kernel holds at once (at least those of `LEAST` queries)."""
 LEAST, MOST = 8, 32
+DTYPES = ("f4", "f8")
+WIDTH = 64
+"""Keys are counted up to a whole number of so many in scratch, as `flowcore.jit.attention` does."""
 SIZES = ("outer", "inner", "queries", "keys", "features", "columns", "base", "step", "block", "scale")
 ARRAYS = {"forward": ("q", "k", "v", "y"), "backward": ("q", "k", "v", "dy", "dq", "dk", "dv")}
 RESULTS = {"forward": 1, "backward": 3}
@@ -60,7 +62,7 @@ def launch(
     """
     q, v = types[0], types[2]
     dtype = NAMES.get(str(q.dtype), "")
-    if dtype not in gemm_addresses() or not is_available() or any(type.size == 0 for type in types):
+    if dtype not in DTYPES or not is_available() or any(type.size == 0 for type in types):
         return None
     matrices = [Matrices(type.shape, is_turned) for type in types]
     for outer in [len(lead) - 1] if is_turned else range(len(lead) + 1):
@@ -74,8 +76,9 @@ def launch(
     (bits,) = unpack("q", pack("d", scale))
     heads = prod(lead[:outer]), prod(lead[outer:])
     numbers = (*heads, queries, keys, features, columns, *seen, block, bits, *(n for step in steps for n in step))
-    turned = (features * keys,) if kind == "forward" else (features * keys, columns * keys)
-    scratch = (*turned, *(block * keys for _ in turned))
+    width = -(-keys // WIDTH) * WIDTH
+    turned = (features * width,) if kind == "forward" else (features * width, columns * width)
+    scratch = (*turned, *(block * width for _ in turned), block)
     return Launch(kernel(kind, dtype, len(scratch)), numbers, (-1,) * RESULTS[kind], scratch)
 
 

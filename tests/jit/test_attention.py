@@ -14,6 +14,7 @@ from flowcore.jit.store import is_available
 from flowcore.jit.table import call
 from flowcore.local import localize
 from flowcore.op import Type, as_tuple
+from flowcore.ops import attention_launch
 from flowcore.ops.attention import Attention, AttentionGrad, AttentionLike
 from flowcore.passes.transposes import fold_transposes
 from flowcore.passes.widen import widen
@@ -32,14 +33,20 @@ SHAPES = {
 SEEN = {"all": (False, 0), "causal": (True, 0), "from a later query": (True, 9), "some see none": (True, -3)}
 
 
-def run(op: AttentionLike, arrays: list[Array]) -> None:
-    """Assert that both kernels of `op` agree on `arrays`."""
+def _made(op: AttentionLike, arrays: list[Array]) -> list[Array]:
+    """What the compiled kernel of `op` gives, in scratch full of nan."""
     types = [Type(array.shape, array.dtype) for array in arrays]
     launch, made = op.launch(types), op.infer(*types)
     assert launch is not None
     found = [np.full(type.shape, 7, type.dtype) for type in made]
-    scratch = [np.empty(size, arrays[0].dtype) for size in launch.scratch]
+    scratch = [np.full(size, np.nan, arrays[0].dtype) for size in launch.scratch]
     assert call(launch.kernel, launch.numbers, [*arrays, *found, *scratch]) == 0
+    return found
+
+
+def run(op: AttentionLike, arrays: list[Array]) -> None:
+    """Assert that both kernels of `op` agree on `arrays`."""
+    found = _made(op, arrays)
     with np.errstate(all="ignore"):
         expected = as_tuple(op.kernel(*arrays))
     tolerance = 2e-5 if arrays[0].dtype == np.float32 else 1e-12
@@ -74,6 +81,23 @@ def test_special_values_give_what_numpy_gives(value: float) -> None:
     for op, arrays in both(((2, 9, 4), (2, 9, 4), (2, 9, 4)), "float32", 1.0, True):
         arrays[0][0, 3, 1] = value
         run(op, arrays)
+
+
+@needs_kernels
+def test_scratch_has_room_for_as_many_keys_as_the_kernels_count() -> None:
+    from flowcore.jit import attention
+
+    assert attention_launch.WIDTH == attention.WIDTH
+
+
+@needs_kernels
+def test_keys_that_nobody_sees_do_not_matter_whatever_they_hold() -> None:
+    for op, arrays in both(((1, 9, 4), (1, 12, 4), (1, 12, 4)), "float32", 1.0, True):
+        whole = [array.copy() for array in arrays]
+        for array in whole[1:3]:
+            array[:, 9:] = np.nan
+        for found, wanted in zip(_made(op, whole), _made(op, arrays), strict=True):
+            np.testing.assert_array_equal(found[:, :9], wanted[:, :9])
 
 
 def test_what_the_kernels_do_not_compute_is_left_to_numpy() -> None:
