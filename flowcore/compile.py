@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, update_wrapper
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from numbers import Integral
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -19,7 +21,7 @@ from flowcore.calls import Call
 from flowcore.comm.transport import Opens
 from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
-from flowcore.errors import DTypeError, PlanError
+from flowcore.errors import DTypeError, PlanError, TraceError
 from flowcore.graph import Graph, Value
 from flowcore.mixed import Precision, as_precision
 from flowcore.op import Array
@@ -328,13 +330,26 @@ def compile(
     precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
     compress: "bf16" or "1bit" (see `fc.Compression`): how the gradients of `backward` cross ranks.
     memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
+    Called inside another compiled function it is a part of that one, whose options hold.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """
-    if plan not in PLANS:
+    if not isinstance(plan, str) or plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
-    if memory_limit is not None and (isinstance(memory_limit, bool) or not isinstance(memory_limit, int)):
+    if memory_limit is not None and (isinstance(memory_limit, bool) or not isinstance(memory_limit, Integral)):
         raise PlanError(f"memory_limit={memory_limit!r}: give the bytes that a rank may hold, as in 2 * 1024**3")
+    options = plan, as_precision(precision), as_compression(compress), memory_limit
     if function is None:
-        return lambda f: CompiledFunction(f, plan, as_precision(precision), as_compression(compress), memory_limit)
-    return CompiledFunction(function, plan, as_precision(precision), as_compression(compress), memory_limit)
+        return lambda f: CompiledFunction(_traceable(f), *options)
+    return CompiledFunction(_traceable(function), *options)
+
+
+def _traceable(function: Any) -> Any:
+    """`function`; TraceError unless a call of it runs it to its end, so that there is something to trace."""
+    if not callable(function):
+        raise TraceError(f"fc.compile of {function!r}: give it a function; options have names, as in plan='strict'")
+    if isgeneratorfunction(function) or iscoroutinefunction(function) or isasyncgenfunction(function):
+        raise TraceError(
+            f"fc.compile of {function!r}: generators and coroutines run after the call: give it a function that returns"
+        )
+    return function

@@ -17,14 +17,14 @@ from flowcore.dtypes import DType
 from flowcore.errors import GraphError, MemoryLimitError
 from flowcore.footprint import Footprint, footprint
 from flowcore.fusion import Fusion, fusion
-from flowcore.graph import Graph, Node
+from flowcore.graph import Graph, Node, digest_of
 from flowcore.passes.donate import Update
 from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.machine import Machine
 from flowcore.region import Region
 from flowcore.text import parse_graph, write_graph
 
-UPDATES, HOSTS = "updates:", "hosts:"
+UPDATES, HOSTS, DIGEST = "updates:", "hosts:", "digest:"
 """What stands in a file before the positions of inputs and of the outputs that replace them, and before the hosts."""
 
 
@@ -193,25 +193,25 @@ class Plan:
         return write_graph(self.graph)
 
     def save(self, path: str | Path) -> None:
-        """Write `text()`, `updates` and `hosts` to a file."""
+        """Write `text()`, `updates` and `hosts` to a file, and a digest of them."""
         updates = " ".join(f"{old}:{new}" for old, new in self.updates)
         hosts = " ".join(map(str, self.hosts))
-        Path(path).write_text(f"{self.text()}\n{UPDATES} {updates}\n{HOSTS} {hosts}\n")
+        whole = f"{self.text()}\n{UPDATES} {updates}\n{HOSTS} {hosts}\n"
+        Path(path).write_text(f"{whole}{DIGEST} {digest_of(whole)}\n", "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
-        """The plan that `save` wrote; GraphError where the file is damaged."""
-        text, _, rest = Path(path).read_text().partition(UPDATES)
-        pairs, _, places = rest.partition(HOSTS)
-        graph = parse_graph(text)
+        """The plan that `save` wrote; GraphError where the file cannot be read, is damaged or was changed."""
         try:
-            updates = tuple((int(old), int(new)) for old, new in (pair.split(":") for pair in pairs.split()))
-            hosts = tuple(map(int, places.split()))
-        except ValueError as error:
+            whole, _, digest = Path(path).read_text("utf-8").rpartition(DIGEST)
+        except (OSError, UnicodeDecodeError) as error:
             raise GraphError(f"{path} is no plan: {error}; save it again with Plan.save") from None
-        if any(old not in range(len(graph.inputs)) or new not in range(len(graph.outputs)) for old, new in updates):
-            raise GraphError(f"{path} is no plan: an update names no input or output; save it again with Plan.save")
-        return cls(graph, updates=updates, hosts=hosts)
+        if digest != f" {digest_of(whole)}\n":
+            raise GraphError(f"{path} is no plan, or was changed since: save it again with Plan.save")
+        text, _, rest = whole.partition(UPDATES)
+        pairs, _, places = rest.partition(HOSTS)
+        updates = tuple((int(old), int(new)) for old, new in (pair.split(":") for pair in pairs.split()))
+        return cls(parse_graph(text), updates=updates, hosts=tuple(map(int, places.split())))
 
     def diff(self, other: Plan) -> str:
         """The lines in which `other` differs, as a unified diff; empty where the plans are equal."""

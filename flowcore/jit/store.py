@@ -32,8 +32,15 @@ class Entry(Protocol):
     cache_hits: int
 
 
-DIRECTORY = Path.home() / ".cache" / "flowcore"
-"""Where compiled loops are kept."""
+def _cache() -> Path | None:
+    """This user's directory of caches; None for one who has no home, as in some containers."""
+    with suppress(RuntimeError):
+        return Path.home() / ".cache"
+    return None
+
+
+DIRECTORY = cache / "flowcore" if (cache := _cache()) else None
+"""Where compiled loops are kept, if anywhere."""
 
 MARK = "in_use"
 """A file that processes lock as long as they use a version."""
@@ -168,6 +175,8 @@ def _made_if_free(kernel: Kernel) -> bool:
 
 def _folder() -> Path:
     """The directory of this version's kernels, in use from here on; OSError where it cannot be."""
+    if DIRECTORY is None:
+        raise FileNotFoundError("this user has no home, where compiled loops could be kept")
     folder = DIRECTORY / version()
     with _lock:
         is_new = not folder.exists()

@@ -1,5 +1,6 @@
 """A compiled function does what the function does, on any number of ranks, and its plan tells what moves."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +166,25 @@ def test_a_strict_plan_names_the_line_of_an_implicit_transfer() -> None:
     fc.launch.run(program, ranks=3)
 
 
-def test_an_unknown_plan_is_an_error() -> None:
-    with pytest.raises(fc.PlanError, match="no such plan"):
-        fc.compile(lambda x: x, plan="no such plan")
+@pytest.mark.parametrize("plan", ["best", None, np.ones(3)], ids=["a name", "None", "an array"])
+def test_an_unknown_plan_is_an_error(plan: Any) -> None:
+    with pytest.raises(fc.PlanError, match="unknown plan"):
+        fc.compile(lambda x: x, plan=plan)
+
+
+def generated(x: Any) -> Any:
+    yield x
+
+
+async def awaited(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize("function", ["strict", 3, generated, awaited, partial(generated)], ids=str)
+def test_what_cannot_be_traced_is_refused_when_it_is_given(function: Any) -> None:
+    for compiled in (fc.compile, fc.compile(plan="strict")):
+        with pytest.raises(fc.TraceError, match="a function"):
+            compiled(function)
 
 
 def test_a_plan_lists_transfers_with_kind_bytes_bound_and_line(tmp_path: Path) -> None:

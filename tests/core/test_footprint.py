@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +154,29 @@ def test_an_explained_plan_tells_the_peak_and_what_lives_then() -> None:
     assert f"{LAYER} B: float64[{ROWS},{WIDTH}]" in text and Path(__file__).name in text
 
 
-@pytest.mark.parametrize("rest", ["updates: 0:9\nhosts: 0", "updates: 0\nhosts: 0", "updates: 0:0\nhosts: x"])
-def test_a_damaged_plan_is_an_error(rest: str, tmp_path: Path) -> None:
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda text: b"",
+    "binary": lambda text: bytes(range(256)),
+    "cut in the graph": lambda text: text[: len(text) // 2],
+    "cut at the end": lambda text: text[:-1],
+    "another update": lambda text: text.replace(b"updates:", b"updates: 0:0"),
+    "another number": lambda text: text.replace(b"value=1", b"value=2"),
+    "a line less": lambda text: b"".join(text.splitlines(keepends=True)[:2]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_plan_is_an_error(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "plan.txt"
     fc.compile(lambda x: x + 1).plan(fc.zeros(3)).save(file)
-    file.write_text(file.read_text().partition("updates:")[0] + rest)
+    before = file.read_bytes()
+    file.write_bytes(DAMAGES[damage](before))
+    assert file.read_bytes() != before
     with pytest.raises(GraphError, match="is no plan"):
         fc.Plan.load(file)
+
+
+def test_a_plan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(GraphError, match="is no plan"):
+            fc.Plan.load(path)

@@ -97,8 +97,17 @@ def test_where_no_directory_can_be_made_loops_are_compiled_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(store, "DIRECTORY", tmp_path / "file")
-    loaded()
+    for place in (tmp_path / "file", None):
+        monkeypatch.setattr(store, "DIRECTORY", place)
+        loaded()
+
+
+def test_a_user_without_a_home_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert store._cache() is None
 
 
 def test_importing_flowcore_compiles_nothing_and_does_not_load_the_compiler() -> None:
