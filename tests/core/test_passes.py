@@ -33,7 +33,9 @@ from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import inline
+from flowcore.passes.late import late
 from flowcore.passes.order import free_early
+from flowcore.passes.overlap import timetable
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.precision import lowered
 from flowcore.passes.recompute import Recomputer
@@ -44,6 +46,8 @@ from flowcore.passes.show import show
 from flowcore.passes.simplify import simplify
 from flowcore.passes.spaces import is_fusable, spaces
 from flowcore.passes.transposes import fold_transposes
+from flowcore.passes.update import update_early
+from flowcore.passes.upright import upright
 from flowcore.passes.views import pack, view_slices
 from flowcore.passes.widen import widen
 from flowcore.placement.machine import Machine
@@ -91,9 +95,14 @@ def donated(graph: Graph) -> str:
     return f"{write_graph(after)}\nwritten over: {sorted(taken)}"
 
 
+def under_way(graph: Graph) -> str:
+    """Before which node which stages of which transfers are done, all by the places of the nodes."""
+    return "\n".join(f"before {place}: {stages}" for place, stages in timetable(graph, TWO_HOSTS).stages.items())
+
+
 def seen(graph: Graph) -> str:
     """What rank 0 shows, and where, when its update is written over its part of the common register."""
-    joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST)
+    joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
     after, _, shown = show(joint.graph, joint.graph.nodes, 0, joint.parts, joint.parts)
     own = "\n".join(f"%{number} is its part of register {common.index}" for number, common in shown.own.items())
     places = "\n".join(f"%{number} lies at byte {place} of {shown.size}" for number, (place, _) in shown.places.items())
@@ -154,17 +163,21 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "fold": fold,
     "fuse": partial(fuse, least=1),
     "inline": inline,
+    "late": late,
     "order": free_early,
+    "overlap": under_way,
     "picks": compare_picks,
     "precision": partial(lowered, dtype=as_dtype("float16")),
     "recompute": recomputed,
     "route": partial(route, machine=TWO_HOSTS),
     "rows": keep_rows,
-    "share": lambda graph: meetings(shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST).graph),
+    "share": lambda graph: meetings(shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine()).graph),
     "show": seen,
     "simplify": simplify,
     "spaces": in_spaces,
     "transposes": fold_transposes,
+    "update": partial(update_early, updates=[(0, 0), (1, 1)]),
+    "upright": upright,
     "views": lambda graph: pack(fuse(view_slices(rank_0(graph)), least=1)),
     "widen": widen,
 }
