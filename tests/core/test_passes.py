@@ -36,6 +36,7 @@ from flowcore.passes.inline import inline
 from flowcore.passes.late import late
 from flowcore.passes.order import free_early
 from flowcore.passes.overlap import timetable
+from flowcore.passes.parts import compute_parts
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.precision import lowered
 from flowcore.passes.recompute import Recomputer
@@ -45,6 +46,7 @@ from flowcore.passes.share import shared
 from flowcore.passes.show import show
 from flowcore.passes.simplify import simplify
 from flowcore.passes.spaces import is_fusable, spaces
+from flowcore.passes.tables import take_together
 from flowcore.passes.transposes import fold_transposes
 from flowcore.passes.update import update_early
 from flowcore.passes.upright import upright
@@ -166,6 +168,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "late": late,
     "order": free_early,
     "overlap": under_way,
+    "parts": compute_parts,
     "picks": compare_picks,
     "precision": partial(lowered, dtype=as_dtype("float16")),
     "recompute": recomputed,
@@ -175,13 +178,14 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "show": seen,
     "simplify": simplify,
     "spaces": in_spaces,
+    "tables": take_together,
     "transposes": fold_transposes,
     "update": partial(update_early, updates=[(0, 0), (1, 1)]),
     "upright": upright,
     "views": lambda graph: pack(fuse(view_slices(rank_0(graph)), least=1)),
     "widen": widen,
 }
-NEEDS = {"broaden": is_available, "channels_last": convolves}
+NEEDS = {"broaden": is_available, "channels_last": convolves, "tables": is_available}
 """What a pass does something with only."""
 
 
