@@ -18,6 +18,7 @@ from flowcore.passes.dce import dce
 from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import compile_small, fuse
+from flowcore.passes.gather_first import gather_first
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.late import late
 from flowcore.passes.order import free_early
@@ -38,7 +39,7 @@ from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
-PHYSICAL: tuple[Stage, ...] = (dce, cse, upright, checks_first, early)
+PHYSICAL: tuple[Stage, ...] = (gather_first, dce, cse, upright, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
     channels_last, view_slices, fold_transposes, compute_parts, compare_picks, take_together, fuse, broaden,
     compile_small, pack, free_early,

@@ -40,9 +40,12 @@ def _following(waiting: Mapping[int, Sequence[Node]], number: int) -> Iterator[N
 
 def _moves_up(graph: Graph, node: Node) -> bool:
     """Whether `node` is a transfer between hosts after which no rank holds more than before."""
-    if not isinstance(node.op, Boxing) or not node.op.hosts:
-        return False
-    return _block_size(graph, node.outputs[0]) <= _block_size(graph, node.inputs[0])
+    return isinstance(node.op, Boxing) and bool(node.op.hosts) and not grows(graph, node)
+
+
+def grows(graph: Graph, node: Node) -> bool:
+    """Whether a rank holds more after a change of layout than before."""
+    return _block_size(graph, node.outputs[0]) > _block_size(graph, node.inputs[0])
 
 
 def _block_size(graph: Graph, number: int) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph, Node
 
-PASSING_ON = ("slice", "reshape")
-"""Operators that cut parts out of what came, at little cost."""
+PASSING_ON = ("slice", "reshape", "permute")
+"""Operators that see what came in another form, at little cost."""
 
 
 def late(graph: Graph) -> Graph:

@@ -174,7 +174,10 @@ class _Planner:
         transfer.is_free &= all(other.at[-1] != begin for other in others)
         start = max(self.clock[begin], free)
         due = (start + AMPLE * seconds for seconds in accumulate(transfer.seconds))
-        transfer.at = self._ordered([begin, *(bisect_left(self.clock, moment) for moment in due)], transfer.use)
+        first = (bisect_left(self.clock, moment, hi=self.count) for moment in due)
+        # what takes no time stays with what it follows: a product may come to give the transposed result
+        wanted = (bisect_right(self.clock, self.clock[position]) - 1 for position in first)
+        transfer.at = self._ordered([begin, *wanted], transfer.use)
         return start + sum(transfer.seconds)
 
     def _ordered(self, wanted: Sequence[int], use: int) -> list[int]:

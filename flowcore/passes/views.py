@@ -60,11 +60,17 @@ class Packed(Op):
 def pack(graph: Graph) -> Graph:
     """`graph` with a register for every copy that makes elements contiguous."""
     builder, apart = Builder(graph), scattered(graph)
+    sent: dict[int, int] = {}
     for node in graph.nodes:
         match node.op.name:
             case "reshape" if node.inputs[0] in apart:
                 node = replace(node, op=Packed(graph.values[node.outputs[0]].type.shape))
-            case "fused" | "staged":
+            case "staged":
+                for number in node.inputs:
+                    if number not in sent:
+                        sent[number] = _packed(builder, node, number, apart)
+                node = replace(node, inputs=tuple(sent[number] for number in node.inputs))
+            case "fused":
                 node = replace(node, inputs=tuple(_packed(builder, node, n, apart) for n in node.inputs))
         builder.nodes.append(node)
     return builder.graph(graph.outputs)

@@ -193,14 +193,14 @@ def test_memory_grows_by_no_more_than_the_largest_transfers() -> None:
     assert beside <= alone + gathered + 2 * reduced
 
 
-def model_and_step(zero: int, width: int = 32) -> tuple[fc.nn.Module, Any]:
+def model_and_step(zero: int, width: int = 32, batch: int = 8) -> tuple[fc.nn.Module, Any]:
     """A model, and a step of it, its states or parameters divided among all ranks."""
     fc.manual_seed(0)
     mesh = fc.Placement(fc.world_size(), ["data"])
     net = fc.nn.Sequential(*[fc.nn.Linear(width, width, dtype="float64") for _ in range(3)])
     net.place(mesh, {"*weight": {"data": fc.S(0)}} if zero == 3 else {})
     opt = fc.optim.AdamW(net.parameters(), lr=0.01, **({"shard_states": "data"} if zero == 1 else {}))
-    x = fc.asarray(np.arange(8.0 * width).reshape(8, width) / (8 * width), sbp=fc.S(0), placement=mesh)
+    x = fc.asarray(np.arange(1.0 * batch * width).reshape(batch, width) / (batch * width), sbp=fc.S(0), placement=mesh)
 
     def step() -> fc.Tensor:
         y = net(x)
@@ -228,6 +228,20 @@ def test_a_model_trains_as_on_one_rank(zero: int, ranks: int, hosts: int) -> Non
     for losses, staged in fc.launch.run(program, ranks=ranks, hosts=hosts):
         assert losses == pytest.approx(expected, rel=1e-12)
         assert staged or zero < 3
+
+
+def test_parameters_are_fetched_as_they_lie_while_the_layer_before_computes() -> None:
+    def program() -> list[str]:
+        step = fc.compile(model_and_step(3, batch=512)[1])
+        step()
+        (made,) = programs(step)
+        return [node.op.text() for node in made.local.nodes]
+
+    found = fc.launch.run(program, ranks=2, hosts=2)[0]
+    gather = "{'[0 1|data=2]:S0' -> '[0 1|data=2]:B'}"
+    under_way = [found[:at].count(f"start{gather}") - found[:at].count(f"finish{gather}") for at in range(len(found))]
+    assert sum(count > 0 and text.startswith("contract") for count, text in zip(under_way, found, strict=True)) == 2
+    assert not any(text.startswith("packed") for text in found[: found.index(f"finish{gather}")])
 
 
 def interrupted(bad: Callable[[int], bool]) -> Any:
