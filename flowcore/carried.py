@@ -31,7 +31,7 @@ def carried(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], mac
     meetings = {group: place for place, group in enumerate(dict.fromkeys(groups.values()), 1)}
     told = {}
     for place, node in enumerate(ordered.nodes):
-        if not isinstance(node.op, Boxing) or not node.op.plan(graph.values[node.outputs[0]].type).messages:
+        if not isinstance(node.op, Boxing) or not node.op.plan(ordered.values[node.outputs[0]].type).messages:
             continue
         (number,) = node.outputs
         if place in groups:

@@ -21,6 +21,7 @@ from flowcore.passes.fuse import compile_small, fuse
 from flowcore.passes.gather_first import gather_first
 from flowcore.passes.inline import NAMES, inline
 from flowcore.passes.late import late
+from flowcore.passes.lists import update_by_lists
 from flowcore.passes.order import free_early
 from flowcore.passes.parts import compute_parts
 from flowcore.passes.picks import compare_picks
@@ -41,8 +42,8 @@ Stage = Callable[[Graph], Graph]
 LOGICAL: tuple[Stage, ...] = (verify, inline, dce, cse, fold, simplify, cse, keep_rows)
 PHYSICAL: tuple[Stage, ...] = (gather_first, dce, cse, upright, checks_first, early)
 LOCAL: tuple[Stage, ...] = (
-    channels_last, view_slices, fold_transposes, compute_parts, compare_picks, take_together, fuse, broaden,
-    compile_small, pack, free_early,
+    channels_last, view_slices, fold_transposes, compute_parts, compare_picks, take_together, update_by_lists, fuse,
+    broaden, compile_small, pack, free_early,
 )  # fmt: skip
 
 _kept: WeakValueDictionary[tuple[Graph, Machine], Graph] = WeakValueDictionary()

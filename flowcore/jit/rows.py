@@ -9,7 +9,7 @@ after the other instead. Rows of a large table lie anywhere, so memory is asked 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -42,22 +42,24 @@ def formula(text: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda known: eval(code, {"__builtins__": {}, **FUNCTIONS}, dict(known))
 
 
-CHECK = """
-    bad = 0
-    for i in range(indices.shape[0]):
-        bad |= (indices[i] < -total) | (indices[i] >= total)
+CHECK = """bad = 0
+    for i in range({indices}.shape[0]):
+        bad |= ({indices}[i] < -total) | ({indices}[i] >= total)
     if bad:
         return 1
-"""
+    """
 AHEAD = 12
 """How many rows before its turn memory is asked for a row: they lie anywhere, and one takes long to come."""
-PLACE = "{name} = indices[{i}] - first if indices[{i}] >= 0 else indices[{i}] + total - first"
-HERE, LATER = (PLACE.format(name=name, i=i) for name, i in (("place", "i"), ("later", f"min(i + {AHEAD}, last)")))
+PLACE = "{name} = {indices}[{i}] - first if {indices}[{i}] >= 0 else {indices}[{i}] + total - first"
+HERE = PLACE.format(name="place", i="i", indices="indices")
+LATER = PLACE.format(name="later", i=f"min(i + {AHEAD}, last)", indices="indices")
+ONE_CHECK = CHECK.format(indices="indices")
 TAKE = """
 from flowcore.jit.fetch import fetch
 
 @exact
-def loop(K, G, C, first, N, total, W, V, {arguments}):{check}
+def loop(K, G, C, first, N, total, W, V, {arguments}):
+    {check}
     last = indices.shape[0] - 1
     for n in range(indices.shape[0] // G):
         {beside}
@@ -87,7 +89,8 @@ BESIDE = """row = y[(n * (W + G * C + V) + {start}):][:{width}]
         """
 ADD = """
 @exact
-def loop(K, C, first, N, total, rows, indices, y):{check}
+def loop(K, C, first, N, total, rows, indices, y):
+    {check}
     y[:] = 0
     for i in range(indices.shape[0]):
         {place}
@@ -110,14 +113,48 @@ def find(place, H, slots, places):
     return h
 
 @exact
-def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, order, g_row):{check}
+def row_of(i, C, {sizes}, {rows}):
+    {which}
+
+@exact
+def loop(C, first, N, total, H, {sizes}, {arguments}, slots, places, following, last, order, g_row):
+    {checks}
     {copies}
     {scalars}
-    count = 0
+    count, begin, i = 0, 0, 0
     {one_by_one}
     for h in range(H):
         slots[h] = -1
-    for i in range(K):
+    {merged}
+    {rest}
+    for m in range(count):
+        i = order[min(m + {ahead}, count - 1)]
+        start = places[i] * C
+        {fetches}
+        i = order[m]
+        start = places[i] * C
+        row = row_of(i, C, {sizes}, {rows})
+        for q in range(row.shape[0]):
+            g_row[q] = row[q]
+        i = following[i]
+        while i >= 0:
+            row = row_of(i, C, {sizes}, {rows})
+            for q in range(row.shape[0]):
+                g_row[q] += row[q]
+            i = following[i]
+        {slices}
+        for q in range(g_row.shape[0]):
+            g = g_row[q]
+            {loads}
+            {stores}
+    return 0
+"""
+WHICH = """if i < K{n}:
+        start = i // R{n} * C
+        return rows{n}[start:start + C]
+    i -= K{n}
+    """
+MERGED = """for n in range(K{n}):
         {place}
         places[i], following[i] = place, -1
         if place >= 0 and place < N:
@@ -129,47 +166,25 @@ def loop(K, C, first, N, total, H, {arguments}, slots, places, following, last, 
             else:
                 following[last[slots[h]]] = i
             last[slots[h]] = i
-    {rest}
-    for m in range(count):
-        i = order[min(m + {ahead}, count - 1)]
-        fetch(rows, i * C, C)
-        start = places[i] * C
-        {fetches}
-        i = order[m]
-        start = places[i] * C
-        row = rows[i * C:i * C + C]
-        for q in range(row.shape[0]):
-            g_row[q] = row[q]
-        i = following[i]
-        while i >= 0:
-            row = rows[i * C:i * C + C]
-            for q in range(row.shape[0]):
-                g_row[q] += row[q]
-            i = following[i]
-        {slices}
-        for q in range(g_row.shape[0]):
-            g = g_row[q]
-            {loads}
-            {stores}
-    return 0
-"""
-ONE_BY_ONE = """if u > 0 and np.isfinite(u):
-        for i in range(K):
-            {place}
-            places[count], order[count] = place, i
-            count += (place >= 0) & (place < N)
-        for m in range(count):
+        i += 1
+    """
+ONE_BY_ONE = """    for r in range(K{n} // R{n}):
+            for n in range(r * R{n}, r * R{n} + R{n}):
+                {place}
+                places[count], order[count] = place, r
+                count += (place >= 0) & (place < N)
+        for m in range(begin, count):
             start = places[min(m + {ahead}, count - 1)] * C
             {fetches}
             start = places[m] * C
             {slices}
-            row = rows[order[m] * C:order[m] * C + C]
+            row = rows{n}[order[m] * C:order[m] * C + C]
             for q in range(row.shape[0]):
                 g = row[q]
                 {loads}
                 {stores}
-        return 0
-"""
+        begin = count
+    """
 REST = """if not np.isfinite(u) or math.copysign(1.0, u) < 0:
         g = {kind}(0)
         for place in range(N):
@@ -207,7 +222,7 @@ def _taken(kind: str, index: str, numbers: tuple[int, ...], beside: Beside | Non
     filled = "".join(BESIDE.format(name=name, start=copies[name][0], width=copies[name][1]) for name in others)
     row = "start = n * (W + G * C + V) + W + j * C; row = y[start:start + C]"
     source = TAKE.format(
-        arguments=", ".join(("table", "indices", *others, "y")), check=CHECK, ahead=AHEAD, later=LATER, place=HERE,
+        arguments=", ".join(("table", "indices", *others, "y")), check=ONE_CHECK, ahead=AHEAD, later=LATER, place=HERE,
         beside=zero if beside is None else filled or "pass", row="pass" if beside is None else row,
         takes="=" if beside else "+=", otherwise=NOTHING if beside else "",
     )  # fmt: skip
@@ -217,17 +232,18 @@ def _taken(kind: str, index: str, numbers: tuple[int, ...], beside: Beside | Non
 
 def add(kind: str, index: str, count: int, width: int, first: int, length: int, total: int) -> Launch:
     """The sums of every `count` rows by index, as tables of `length` rows."""
-    kernel = Kernel(ADD.format(check=CHECK, place=HERE), 5, (kind, index, kind), checks=True)
+    kernel = Kernel(ADD.format(check=ONE_CHECK, place=HERE), 5, (kind, index, kind), checks=True)
     return Launch(kernel, (count, width, first, length, total))
 
 
 def update(
     texts: tuple[str, ...], into: tuple[int, ...], scalars: int, is_exact: bool, is_linear: bool, kind: str, index: str,
-    count: int, width: int, first: int, length: int, total: int,
+    lists: Sequence[tuple[int, int]], width: int, first: int, length: int, total: int,
 ) -> Launch:  # fmt: skip
-    """`count` rows merged into tables of `length` rows by formulas of tables, g and `scalars` numbers.
+    """Rows merged into tables of `length` rows by formulas of tables, g and `scalars` numbers.
 
-    is_exact: rows that no index names become what the formulas say of g = 0 where u is negative or not finite.
+    lists: of rows and indices, one after the other: how many indices, and how many of these follow each other for a
+    row. is_exact: rows that no index names become what the formulas say of g = 0 where u is negative or not finite.
     is_linear: rows of one index may be taken one after the other where u is positive and finite.
     """
     tables, numbers = TABLES[: len(texts)], SCALARS[:scalars]
@@ -243,19 +259,26 @@ def update(
             *(f"{letter}_row[q] = next_{letter}" for letter in tables),
         )),
     }  # fmt: skip
-    arguments = [*(f"{letter}_all" for letter in tables), "rows", "indices", *(f"{letter}_one" for letter in numbers)]
+    every = range(len(lists))
+    given = [f"{name}{n}" for n in every for name in ("rows", "indices")]
+    arguments = [*(f"{letter}_all" for letter in tables), *given, *(f"{letter}_one" for letter in numbers)]
+    each = [{"n": n, "ahead": AHEAD, "place": PLACE.format(name="place", i="n", indices=f"indices{n}")} for n in every]
+    one_by_one = "".join(ONE_BY_ONE.format(**here, **lines) for here in each)
     source = UPDATE.format(
+        sizes=", ".join(f"K{n}, R{n}" for n in every), rows=", ".join(f"rows{n}" for n in every), ahead=AHEAD,
         arguments=", ".join((*arguments, *(held[letter] for letter in new))),
-        check=CHECK,
-        place=HERE,
-        ahead=AHEAD,
-        one_by_one=ONE_BY_ONE.format(place=HERE, ahead=AHEAD, **lines) if is_linear else "pass",
+        which="".join(WHICH.format(n=n) for n in every) + "return rows0[:C]",
+        checks="".join(CHECK.format(indices=f"indices{n}") for n in every),
+        merged="".join(MERGED.format(**here) for here in each),
+        one_by_one=f"if u > 0 and np.isfinite(u):\n    {one_by_one}    return 0" if is_linear else "pass",
         copies="; ".join(f"{held[letter]}[:] = {letter}_all" for letter in new) or "pass",
         scalars="; ".join(f"{letter} = {letter}_one[0]" for letter in numbers) or "pass",
         rest=REST.format(kind=kind, **lines) if is_exact else "pass",
         **lines,
-    )
-    kinds = (*(kind,) * len(tables), kind, index, *(kind,) * (scalars + len(new)), *("i8",) * 5, kind)
+    )  # fmt: skip
+    kinds = (*(kind,) * len(tables), *(kind, index) * len(lists), *(kind,) * (scalars + len(new)), *("i8",) * 5, kind)
+    count = sum(indices for indices, _ in lists)
     slots = 1 << (2 * count).bit_length()
-    numbers_given = (count, width, first, length, total, slots)
-    return Launch(Kernel(source, 6, kinds, checks=True), numbers_given, into, (slots, *(count,) * 4, width))
+    numbers_given = (width, first, length, total, slots, *(size for pair in lists for size in pair))
+    kernel = Kernel(source, len(numbers_given), kinds, checks=True)
+    return Launch(kernel, numbers_given, into, (slots, *(count,) * 4, width))

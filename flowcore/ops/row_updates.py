@@ -67,6 +67,11 @@ class RowUpdate(Op):
         """How many tables there are."""
         return len(self.texts)
 
+    @property
+    def into(self) -> tuple[int, ...]:
+        """Per result the table in whose memory it is, or -1."""
+        return tuple(number if held else -1 for number, held in enumerate(self.in_place or (False,) * self.count))
+
     def infer(self, *types: Type) -> tuple[Type, ...]:
         tables, (table, rows, indices), scalars = (
             types[: self.count],
@@ -133,10 +138,10 @@ class RowUpdate(Op):
         kind, index = NAMES.get(str(rows.dtype), ""), NAMES.get(str(indices.dtype), "")
         if self.batch or kind not in ("f4", "f8") or index not in ("i4", "i8"):
             return None
-        into = tuple(number if held else -1 for number, held in enumerate(self.in_place or (False,) * self.count))
         total = table.shape[0] if self.total < 0 else self.total
-        sizes = indices.size, prod(table.shape[1:]), self.start, table.shape[0], total
-        return update(self.texts, into, len(types) - self.count - 2, self.is_exact, self.is_linear, kind, index, *sizes)
+        sizes = ((indices.size, 1),), prod(table.shape[1:]), self.start, table.shape[0], total
+        scalars = len(types) - self.count - 2
+        return update(self.texts, self.into, scalars, self.is_exact, self.is_linear, kind, index, *sizes)
 
     def kernel(self, *arrays: Array) -> Any:
         return self.write((None,) * self.count, *arrays)

@@ -16,6 +16,7 @@ import numpy as np
 
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph, Node
+from flowcore.passes.lists import lists_of
 from flowcore.placement.layout import box_size
 
 Hosts = tuple[int, ...]
@@ -28,10 +29,11 @@ def arranged(graph: Graph, hosts: Hosts, common: Container[int] = ()) -> tuple[G
 
     common: the values for which the ranks of a host have a register in common.
     """
+    lists = lists_of(graph)
     shared = {
         place
         for place, node in enumerate(graph.nodes)
-        if (node.outputs and node.outputs[0] in common) or _is_shared(graph, node, hosts)
+        if (node.outputs and node.outputs[0] in common) or _is_shared(graph, node, hosts, lists)
     }
     if not shared:
         return graph, {}
@@ -120,8 +122,11 @@ def _most(graph: Graph, node: Node) -> tuple[int, int]:
     return source, target
 
 
-def _is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
-    """Whether views of peers' blocks serve a change of layout well; all of it stays within hosts then."""
+def _is_shared(graph: Graph, node: Node, hosts: Hosts, lists: Container[int]) -> bool:
+    """Whether views of peers' blocks serve a change of layout well; all of it stays within hosts then.
+
+    lists: what is read by operators that take the blocks as they lie.
+    """
     if not isinstance(node.op, Boxing):
         return False
     plan = node.op.plan(graph.values[node.inputs[0]].type)
@@ -129,5 +134,7 @@ def _is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
     if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
         return False
     source, target = _most(graph, node)
+    if node.outputs[0] in lists and not plan.levels:
+        return True
     # many terms of a large block are read by each rank that needs it: few ranks may, many had better share the work
     return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))

@@ -21,6 +21,7 @@ from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.op import OPS, Type
 from flowcore.passes.arrange import Hosts, arranged
 from flowcore.passes.common import Common, commons
+from flowcore.passes.divide import divide
 from flowcore.passes.donate import Update, roots
 from flowcore.passes.overlap import timetable
 from flowcore.placement.machine import Machine
@@ -81,12 +82,17 @@ def shared(
 def met(
     graph: Graph, updates: Sequence[Update], hosts: Hosts
 ) -> tuple[Graph, dict[int, int], dict[int, dict[int, Common]]]:
-    """The graph as `arranged`, the groups of what meets, and per value that a common register serves (`commons`)."""
+    """The graph as `arranged`, tables divided, the groups of what meets, and `commons` of what lies in registers."""
+    whole, (graph, tables) = graph, divide(graph, updates, hosts)
     every = commons(graph, updates, hosts)
     ordered, groups = arranged(graph, hosts, every)
     while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
         # in this order something may raise after their new values are written
-        every = {number: common for number, common in every.items() if number not in unsafe}
+        if unsafe & tables:
+            graph, tables = whole, set()
+            every = commons(graph, updates, hosts)
+        else:
+            every = {number: common for number, common in every.items() if number not in unsafe}
         ordered, groups = arranged(graph, hosts, every)
     return ordered, groups, every
 

@@ -28,12 +28,14 @@ from flowcore.passes.checks import checks_first
 from flowcore.passes.common import commons
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
+from flowcore.passes.divide import divide
 from flowcore.passes.donate import donate
 from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import fuse
 from flowcore.passes.inline import inline
 from flowcore.passes.late import late
+from flowcore.passes.lists import update_by_lists
 from flowcore.passes.order import free_early
 from flowcore.passes.overlap import timetable
 from flowcore.passes.parts import compute_parts
@@ -111,6 +113,12 @@ def seen(graph: Graph) -> str:
     return f"{write_graph(after)}\n{places}\n{own}"
 
 
+def by_lists(graph: Graph) -> str:
+    """What rank 0 does, which reads what rank 1 shows."""
+    joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
+    return meetings(update_by_lists(joint.graph))
+
+
 def kernels(graph: Graph) -> tuple[list[list[Node]], list[Node]]:
     """The runs of nodes that a loop can compute, and the other nodes."""
     runs: list[list[Node]] = [[]]
@@ -160,12 +168,14 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "common": in_common,
     "cse": cse,
     "dce": dce,
+    "divide": lambda graph: divide(graph, FIRST_FOR_FIRST, ONE_HOST)[0],
     "donate": donated,
     "early": early,
     "fold": fold,
     "fuse": partial(fuse, least=1),
     "inline": inline,
     "late": late,
+    "lists": by_lists,
     "order": free_early,
     "overlap": under_way,
     "parts": compute_parts,
@@ -185,7 +195,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "views": lambda graph: pack(fuse(view_slices(rank_0(graph)), least=1)),
     "widen": widen,
 }
-NEEDS = {"broaden": is_available, "channels_last": convolves, "tables": is_available}
+NEEDS = {"broaden": is_available, "channels_last": convolves, "lists": is_available, "tables": is_available}
 """What a pass does something with only."""
 
 
