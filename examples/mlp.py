@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,7 @@ class MLP(fc.nn.Module):
 def images(options: Options) -> tuple[Any, Any]:
     """(images (n, 784), labels (n,)): from the file, or one cloud of random points per class."""
     if options.images is not None:
-        with np.load(options.images) as arrays:
-            x, y = arrays["x_train"], arrays["y_train"]
+        x, y = training.images(options.images, "numbers (n, 28, 28)", lambda shape: prod(shape[1:]) == PIXELS)
         return (x.reshape(len(x), PIXELS) / 255).astype(options.dtype), y.astype(np.int64)
     draw = np.random.default_rng(options.seed)
     y = draw.integers(CLASSES, size=SYNTHETIC_BATCHES * options.batch)

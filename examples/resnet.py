@@ -85,11 +85,15 @@ class ResNet(fc.nn.Module):
         return self.head(x.mean(axis=(2, 3)))
 
 
+def is_coloured(shape: tuple[int, ...]) -> bool:
+    """Whether it is that of images with colours first or last."""
+    return len(shape) == 4 and COLOURS in (shape[1], shape[3])
+
+
 def images(options: Options) -> tuple[Any, Any]:
     """(images (n, 3, h, w), labels (n,)): from the file, or noise around a smooth random pattern per class."""
     if options.images is not None:
-        with np.load(options.images) as arrays:
-            x, y = arrays["x_train"], arrays["y_train"].reshape(-1)
+        x, y = training.images(options.images, "numbers (n, 3, h, w) or (n, h, w, 3)", is_coloured)
         x = x.transpose(0, 3, 1, 2) if x.shape[-1] == COLOURS else x
         return (x / 127.5 - 1).astype(options.dtype), y.astype(np.int64)
     draw, side = np.random.default_rng(options.seed), options.pixels

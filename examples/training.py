@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
 
 import flowcore as fc
 
@@ -109,6 +112,19 @@ def optimizer(model: fc.nn.Module, options: Options) -> fc.optim.AdamW:
     return fc.optim.AdamW(model.parameters(), lr=options.lr, shard_states=shard)
 
 
+def images(path: str, wanted: str, fits: Callable[[tuple[int, ...]], bool]) -> tuple[Any, Any]:
+    """x_train and y_train (n,) of a file of arrays; SystemExit where x is not of the `wanted` shape, which `fits`."""
+    try:
+        with np.load(path) as found:
+            x, y = found["x_train"], found["y_train"].reshape(-1)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        raise SystemExit(f"--images {path}: {error}; it holds x_train and y_train, as np.savez writes them") from None
+    if x.dtype.kind not in "biuf" or y.dtype.kind not in "iu" or not fits(x.shape) or len(x) != len(y):
+        told = ", ".join(f"{array.dtype}{list(array.shape)}" for array in (x, y))
+        raise SystemExit(f"--images {path}: x_train and y_train are {told}; give {wanted} and whole numbers (n,)")
+    return x, y
+
+
 def train(
     options: Options,
     loss_of: Callable[..., fc.Tensor],
@@ -116,6 +132,8 @@ def train(
     batches: Iterable[tuple[fc.Tensor, ...]],
 ) -> Report:
     """Train on `batches` by `opt`, an optimizer or what has its `step` and `zero_grad`; collective over all ranks."""
+    if options.eager and (options.precision or options.compress):
+        raise SystemExit("--precision and --compress are choices for a step as a whole: leave --eager out")
 
     def step(*batch: fc.Tensor) -> fc.Tensor:
         loss = loss_of(*batch)

@@ -48,6 +48,10 @@ class DataLoader:
         self.arrays = _checked([arrays] if self.is_single else arrays)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ShapeError(f"batch_size={batch_size!r}: a batch has 1 or more rows; pass a positive int")
+        if drop_last and batch_size > len(self.arrays[0]):
+            raise ShapeError(
+                f"batch_size={batch_size} of {len(self.arrays[0])} rows leaves no batch with drop_last: make it smaller"
+            )
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         layout = default_layout(placement, sbp)
         if layout.is_partial:

@@ -88,6 +88,8 @@ def test_mistakes_are_named() -> None:
         DataLoader((X, Y[:22]), 5)
     with pytest.raises(fc.ShapeError, match="batch_size=0"):
         DataLoader(X, 0)
+    with pytest.raises(fc.ShapeError, match="leaves no batch"):
+        DataLoader(X, 24, drop_last=True)
     with pytest.raises(fc.ShapeError, match="no arrays"):
         DataLoader((), 5)
     with pytest.raises(fc.ShapeError, match="no dimensions"):

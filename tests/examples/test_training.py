@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.examples.programs import CASES, STEPS, TINY, example, reference, reports
@@ -70,3 +72,32 @@ def test_the_options_of_an_example_are_its_fields() -> None:
     mlp, training = example("mlp"), example("training")
     options = training.parse(mlp.Options, None, ["--hidden", "7", "--zero", "3", "--eager"])
     assert (options.hidden, options.zero, options.eager, options.batch) == (7, 3, True, mlp.Options.batch)
+
+
+ARRAYS: dict[str, dict[str, Any]] = {
+    "no arrays of that name": {"images": np.ones((4, 28, 28)), "labels": np.ones(4, int)},
+    "images of another shape": {"x_train": np.ones((4, 5, 7)), "y_train": np.ones(4, int)},
+    "words": {"x_train": np.array([["a"] * 784]), "y_train": np.ones(1, int)},
+    "fractions for classes": {"x_train": np.ones((4, 784)), "y_train": np.ones(4)},
+    "fewer classes": {"x_train": np.ones((4, 784)), "y_train": np.ones(3, int)},
+}
+
+
+@pytest.mark.parametrize("case", [*ARRAYS, "no file", "no archive"])
+@pytest.mark.parametrize("name", ["mlp", "resnet"])
+def test_a_file_without_images_ends_the_run_with_its_name(name: str, case: str, tmp_path: Path) -> None:
+    file = tmp_path / "images.npz"
+    if case in ARRAYS:
+        np.savez(file, **ARRAYS[case])
+    elif case == "no archive":
+        file.write_text("hello")
+    module = example(name)
+    with pytest.raises(SystemExit, match=f"--images {file}"):
+        module.images(module.Options(images=str(file)))
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"compress": "1bit"}], ids=str)
+def test_what_only_a_compiled_step_does_is_refused_operator_by_operator(options: dict[str, Any]) -> None:
+    module = example("mlp")
+    with pytest.raises(SystemExit, match="--eager"):
+        module.run(module.Options(**TINY["mlp"], eager=True, quiet=True, **options))
