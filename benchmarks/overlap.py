@@ -4,6 +4,9 @@ Ranks are threads, and what crosses the pretended hosts takes the time of a link
 processor, as over a network card. Each step runs three ways, in interleaved rounds: over a link that takes no time,
 waiting for every transfer where it stands, and with transfers under way while ranks compute. `hidden` is the part of
 the time waited that the third saves.
+
+With --mpi ranks are processes of MPI that pretend two hosts: there is no link, processors carry the messages, and all
+that can be hidden is waiting.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -61,30 +64,29 @@ def waiting() -> Iterator[None]:
         yield
 
 
-def measured(zero: int, link: Link, options: argparse.Namespace) -> tuple[dict[str, float], list[float]]:
+def measured(zero: int, link: Link | None, options: argparse.Namespace) -> tuple[dict[str, float], list[float]]:
     """Seconds of a step by way, on this rank; the losses of the ways after as many steps."""
     transport = current().transport
-    assert isinstance(transport, ThreadTransport)
+    is_simulated = isinstance(transport, ThreadTransport)
+    ways = WAYS if is_simulated else WAYS[1:]
     everyone = tuple(range(transport.size))
     steps = {}
-    for way in WAYS:
+    for way in ways:
         steps[way] = step_of(zero, options.layers, options.width, options.batch)
         transport.barrier(everyone)
-        if way == "waiting" and fc.rank() == 0:
-            held = waiting()
-            held.__enter__()
+        patches = way == "waiting" and (fc.rank() == 0 or not is_simulated)
+        with waiting() if patches else nullcontext():
+            transport.barrier(everyone)
+            steps[way]()
+            transport.barrier(everyone)
         transport.barrier(everyone)
-        steps[way]()
-        transport.barrier(everyone)
-        if way == "waiting" and fc.rank() == 0:
-            held.__exit__(None, None, None)
-        transport.barrier(everyone)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    losses = dict.fromkeys(WAYS, 0.0)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    losses = dict.fromkeys(ways, 0.0)
     for _ in range(options.rounds):
         for way, step in steps.items():
             transport.barrier(everyone)
-            transport.world.link = AT_ONCE if way == "no link" else link
+            if isinstance(transport, ThreadTransport):
+                transport.world.link = AT_ONCE if way == "no link" or link is None else link
             transport.barrier(everyone)
             start = time.perf_counter()
             losses[way] = float(step().item())
@@ -102,8 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gigabits", type=float, nargs="+", default=[5, 10, 25], help="speeds of the link, per second")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--mpi", action="store_true", help="ranks are processes of MPI")
     options = parser.parse_args(arguments)
     print(f"{options.layers} layers of {options.width} × {options.width}, batch {options.batch}, 2 hosts of 1 rank")
+    if options.mpi:
+        for strategy in options.strategies:
+            given = (STRATEGIES[strategy], None, options)
+            seconds, _ = fc.launch.run(measured, 2, "mpi", hosts=2, args=given)[0]
+            print(f"{strategy:10}" + "".join(f"{way:>10} {found * 1e3:8.1f} ms" for way, found in seconds.items()))
+        return
     print(f"{'':10}{'Gbit/s':>8}" + "".join(f"{way + ', ms':>14}" for way in WAYS) + f"{'hidden':>9}")
     for strategy in options.strategies:
         for speed in options.gigabits:

@@ -53,6 +53,10 @@ class CountingTransport:
         """As the inner transport."""
         self.inner.finish(begun)
 
+    def nudge(self) -> None:
+        """As the inner transport."""
+        self.inner.nudge()
+
     def _all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
         """Gather, and count each block that another rank gets as one message."""
         self.bytes_sent += block.nbytes * (len(ranks) - 1)

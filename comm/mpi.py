@@ -99,6 +99,10 @@ class MpiTransport:
 
         self.wait(lambda: bool(test(left)), waiting, sleeps=False)
 
+    def nudge(self) -> None:
+        """Let MPI look at its messages: most libraries move long ones on only while they are called."""
+        self.data.Iprobe(self.mpi.ANY_SOURCE, self.mpi.ANY_TAG)
+
     def all_gather_v(self, ranks: tuple[int, ...], block: Array, out: Array, counts: tuple[int, ...]) -> None:
         """Fill `out` with the blocks of `ranks` in their order."""
 

@@ -103,7 +103,7 @@ class SharedTransport:
         self.inner, self.hosts, self.small, self._carrier = inner, hosts, small, carrier
         self.rank, self.size = inner.rank, inner.size
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
-        self.start, self.finish = inner.start, inner.finish
+        self.start, self.finish, self.nudge = inner.start, inner.finish, inner.nudge
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
         self._pids: dict[int, int] = {}

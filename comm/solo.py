@@ -31,6 +31,9 @@ class SoloTransport:
     def finish(self, begun: Begun) -> None:
         """All is done."""
 
+    def nudge(self) -> None:
+        """Nothing is under way."""
+
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return at once; CommError where `ranks` names another rank."""
         self.barrier(ranks)

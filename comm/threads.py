@@ -231,6 +231,9 @@ class ThreadTransport:
         for peer, number, array in begun:
             self.world.receive(self.rank, peer, number, array)
 
+    def nudge(self) -> None:
+        """Messages need nobody."""
+
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""
         self._log = log

@@ -57,6 +57,10 @@ class Transport(Protocol):
         """
         ...
 
+    def nudge(self) -> None:
+        """Let what is under way move on, where that needs a processor; waits for nothing."""
+        ...
+
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same `digest` (a signed 64-bit int).
 

@@ -7,7 +7,7 @@ One that is to be under way while the rank does something else is several `Stage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -100,6 +100,18 @@ class Staged(Op):
         return f"{step}{{{self.move.op.source!r} -> {self.move.op.target!r}}}"
 
 
+@dataclass(frozen=True)
+class Nudge(Op):
+    """Messages that are under way are helped on."""
+
+    name: ClassVar[str] = "nudge"
+    narrow: ClassVar[bool] = True
+    reaches_others: ClassVar[bool] = True
+
+    def infer(self, *types: Any, **_: Any) -> tuple[Type, ...]:
+        return ()
+
+
 @dataclass
 class _Blocks:
     """The registers of a change of layout that is under way."""
@@ -145,8 +157,11 @@ Moments = Mapping[int, Sequence[tuple[int, int]]]
 NONE: Moments = MappingProxyType({})
 
 
-def localize(graph: Graph, rank: int, moments: Moments = NONE) -> Graph:
-    """The graph of the blocks of `rank`; its inputs and outputs are those that the rank holds."""
+def localize(graph: Graph, rank: int, moments: Moments = NONE, nudges: Container[int] = ()) -> Graph:
+    """The graph of the blocks of `rank`; its inputs and outputs are those that the rank holds.
+
+    nudges: positions before which messages under way are helped on, if this rank has some.
+    """
     alone = _alone(rank)
     builder = Builder()
     place: dict[int, int] = {}
@@ -172,11 +187,15 @@ def localize(graph: Graph, rank: int, moments: Moments = NONE) -> Graph:
             blocks = under_way.setdefault(at, _Blocks([place[n] for n in node.inputs if n in place]))
             op = Staged(move, rank, number)
             made = _staged(builder, op, blocks, node.where)
-            if op.is_last and made:
-                place[node.outputs[0]] = made[0]
+            if op.is_last:
+                del under_way[at]
+                if made:
+                    place[node.outputs[0]] = made[0]
 
     for position, node in enumerate(graph.nodes):
         stages(position)
+        if position in nudges and under_way:
+            builder.node(Nudge(), (), (), node.where)
         if position in apart:
             continue
         if _is_kept(graph, node, rank):

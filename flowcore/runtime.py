@@ -22,12 +22,12 @@ from flowcore.comm.transport import Meeting, Opens, Transport
 from flowcore.errors import CommError, FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
-from flowcore.local import NONE, Inside, Move, Staged, localize
+from flowcore.local import Inside, Move, Nudge, Staged, localize
 from flowcore.meeting_op import Post, Wait
 from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
-from flowcore.passes.overlap import timetable
+from flowcore.passes.overlap import Timetable, timetable
 from flowcore.passes.share import Shared, shared
 from flowcore.passes.show import show
 from flowcore.passes.update import update_early
@@ -155,6 +155,8 @@ class Program:
         op, outputs = instruction.node.op, instruction.outputs
         if isinstance(op, Move):
             return _transfer(op)
+        if isinstance(op, Nudge):
+            return _nudge
         if isinstance(op, Staged):
             transfer = self.under_way.setdefault(op.move.place, UnderWay(op.move.plan, op.rank))
             return _staged(op, transfer, [self.registers.get(number) for number in outputs])
@@ -223,7 +225,8 @@ def lower(
     if hosts:
         joint = shared(early, rank, updates, hosts, graph.digest, machine)
     else:
-        joint = Shared(localize(early, rank, timetable(early, machine).stages if stages else NONE))
+        times = timetable(early, machine) if stages else Timetable()
+        joint = Shared(localize(early, rank, times.stages, times.nudges))
     local = widen(joint.graph)
     for stage in stages:
         local = stage(local)
@@ -332,6 +335,10 @@ def _wait(op: Wait, sharing: Sharing) -> Call:
         return results
 
     return call
+
+
+def _nudge(transport: Transport) -> None:
+    transport.nudge()
 
 
 def _staged(op: Staged, transfer: UnderWay, memory: Sequence[Array | None]) -> Call:

@@ -30,15 +30,21 @@ from flowcore.placement.machine import Machine
 
 AMPLE = 2.0
 """For how many times the predicted time a transfer is under way, where nothing else decides."""
+PAUSE = 200e-6
+"""The seconds of computing after which what is under way is looked at."""
 Moment = tuple[int, int]
 """A transfer, by the position of its node, and a stage of it."""
 
 
 @dataclass(frozen=True)
 class Timetable:
-    """Per position the stages to do before the node there (behind the last: before the end), in order."""
+    """Per position the stages to do before the node there (behind the last: before the end), in order.
+
+    nudges: positions at which messages that are under way are helped on.
+    """
 
     stages: Mapping[int, tuple[Moment, ...]] = field(default_factory=dict)
+    nudges: frozenset[int] = frozenset()
 
     @property
     def spans(self) -> dict[int, tuple[int, int]]:
@@ -66,6 +72,10 @@ class _Transfer:
     at: list[int] = field(default_factory=list)
     is_free: bool = True
     """Whether it may begin before others end at the same position."""
+
+    def is_last(self, number: int) -> bool:
+        """Whether it ends with this stage."""
+        return number == len(self.seconds)
 
 
 @lru_cache(maxsize=16)
@@ -123,7 +133,20 @@ class _Planner:
         found: dict[int, list[Moment]] = {}
         for position, _, place, number in moments:
             found.setdefault(position, []).append((place, number))
-        return Timetable({position: tuple(each) for position, each in found.items()})
+        return Timetable({position: tuple(each) for position, each in found.items()}, self._nudges(found))
+
+    def _nudges(self, stages: Mapping[int, Sequence[Moment]]) -> frozenset[int]:
+        """Where so much has been computed since messages were last looked at that they are worth a look."""
+        found, last, under_way = set[int](), 0.0, set[int]()
+        for position in range(self.count):
+            if position in stages:
+                last = self.clock[position]
+                under_way.update(place for place, number in stages[position] if number == 0)
+                under_way -= {place for place, number in stages[position] if self.transfers[place].is_last(number)}
+            elif under_way and self.clock[position] - last >= PAUSE and not self._is_inside(position):
+                last = self.clock[position]
+                found.add(position)
+        return frozenset(found)
 
     def _transfer(self, place: int, node: Node) -> _Transfer:
         assert isinstance(node.op, Boxing)

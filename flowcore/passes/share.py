@@ -67,7 +67,8 @@ def shared(
 ) -> Shared:
     """What `rank` does in a physical graph, with what stays within its host as meetings; digest: of the graph."""
     ordered, groups, every = met(graph, updates, hosts)
-    local = localize(ordered, rank, timetable(ordered, machine, groups).stages)
+    times = timetable(ordered, machine, groups)
+    local = localize(ordered, rank, times.stages, times.nudges)
     near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
     if not groups or len(near) < 2:
         return Shared(local)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import flowcore as fc
 from flowcore.footprint import footprint
 from flowcore.graph import Builder, Graph, Value, renumber
-from flowcore.local import Staged, localize
+from flowcore.local import Nudge, Staged, localize
 from flowcore.op import OPS, Type
 from flowcore.passes.bucket import bucket
 from flowcore.passes.early import early
@@ -168,6 +168,20 @@ def test_gradients_leave_and_parameters_come_beside_the_work(golden: Callable[[s
     found = timetable(graph, TWO_RANKS)
     check(graph, found)
     golden("pass_overlap", told(graph, found))
+
+
+def test_messages_are_helped_on_now_and_then_and_only_where_some_are_under_way() -> None:
+    graph = renumber(late(early(layered(4, 256))))
+    fast, slow = (
+        timetable(graph, replace(TWO_RANKS, per_flop=flop, between=Link(1e-2, 0.0))) for flop in (1e-15, 1e-11)
+    )
+    assert not fast.nudges and slow.nudges
+    for position in slow.nudges:
+        assert position not in slow.stages
+        assert any(begin < position < end for begin, end in slow.spans.values())
+    for rank in (0, 1):
+        local = localize(graph, rank, slow.stages, slow.nudges)
+        assert sum(isinstance(node.op, Nudge) for node in local.nodes) == len(slow.nudges)
 
 
 @pytest.mark.parametrize(("flop", "count"), [(1e-15, 0), (1e-9, 7), (1e-7, 7)], ids=["nothing to do", "some", "much"])
