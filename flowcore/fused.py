@@ -87,11 +87,14 @@ class Fused(Op):
         return Launch(self.compiled, self.constants, self.into, (self.columns,) * len(self.body.scratch))
 
     def over(self, source: int, result: int) -> Op | None:
-        given, made = self.body.inputs[source], self.body.values[self.body.results[result]]
-        if max(self.body.stages) > 0 or given != made or made.space != "rc":
+        number = self.body.results[result]
+        given, made = self.body.inputs[source], self.body.values[number]
+        if given != made or made.space != "rc" or source in self.into or self.into[result] >= 0:
             return None
         into = tuple(source if place == result else other for place, other in enumerate(self.into))
-        return replace(self, body=replace(self.body, into=into), into=into)
+        body = replace(self.body, into=into)
+        # of a row that is written nothing is read in a later loop
+        return replace(self, body=body, into=into) if body.read_until[source] <= body.stages[number] else None
 
     def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
         return [number for number, source in zip(numbers, self.into, strict=True) if source < 0]
@@ -154,6 +157,9 @@ class _Tiles:
             shape = (rows.stop - rows.start, columns.stop - columns.start)
             made = _applied(step, [values[number] for number in step.inputs], shape)
             values.append(made[:, columns] if step.kind == "index" else made)
+        if max(self.op.into) >= 0:
+            # a result may be a view of an operand over which another is written
+            values = [np.array(value) if number in self.body.results else value for number, value in enumerate(values)]
         for result, number in zip(self.results, self.body.results, strict=True):
             space = self.body.values[number].space
             place = result[rows if "r" in space else slice(None), columns if "c" in space else slice(None)]

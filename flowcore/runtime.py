@@ -7,7 +7,7 @@ is made. An output that replaces an input (a parameter, a state) is written wher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from flowcore.memory import Arena, Leaving, arena, leaving
 from flowcore.op import Array, as_tuple
 from flowcore.passes.donate import Update, donate, roots
 from flowcore.passes.overlap import Timetable, timetable
+from flowcore.passes.reuse import reuse
 from flowcore.passes.share import Shared, shared
 from flowcore.passes.show import show
 from flowcore.passes.update import update_early
@@ -212,7 +213,11 @@ class Program:
 
 
 def lower(
-    graph: Graph, rank: int, stages: Sequence[Stage] = (), updates: Sequence[Update] = (), hosts: tuple[int, ...] = (),
+    graph: Graph,
+    rank: int,
+    stages: Sequence[Stage] = (),
+    updates: Sequence[Update] = (),
+    hosts: tuple[int, ...] = (),
     machine: Machine = Machine(),  # noqa: B008  # it is a frozen value
 ) -> Program:
     """The program of `rank` for a physical graph, its own graph passed through `stages`.
@@ -244,8 +249,10 @@ def lower(
         sharing = Sharing(rank, joint.ranks, shown, joint.parts, common)
     memory, away = Arena({}, 0), Leaving(())
     if stages:
-        held = roots(local)
-        memory = arena(local, nodes, held, {*sharing.shown.places, *sharing.shown.own} if sharing else ())
+        elsewhere = {*sharing.shown.places, *sharing.shown.own} if sharing else set[int]()
+        nodes, held = reuse(local, nodes, roots(local), elsewhere)
+        local = replace(local, nodes=_replaced(local.nodes, nodes))
+        memory = arena(local, nodes, held, elsewhere)
         seen = frozenset[int]().union(*(held[number] for number in local.outputs))
         replaced = {new: old for old, new in updates if inputs[old] not in taken | seen}
         away = leaving(memory, held, outputs, replaced)
@@ -255,6 +262,12 @@ def lower(
         away, tuple(stages),
         tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing, machine,
     )  # fmt: skip
+
+
+def _replaced(nodes: Sequence[Node], others: Sequence[Node]) -> tuple[Node, ...]:
+    """`nodes`, of each that gives what one of `others` gives that one."""
+    known = {node.outputs: node for node in others if node.outputs}
+    return tuple(known.get(node.outputs, node) for node in nodes)
 
 
 def _meets(graph: Graph) -> bool:

@@ -120,6 +120,30 @@ class Body:
         return tuple(sorted(found))
 
     @cached_property
+    def read_until(self) -> tuple[int, ...]:
+        """Per input the last stage whose loop loads it."""
+        found = [0] * len(self.inputs)
+        loaded = {*self.kept, *(result for result, source in zip(self.results, self.into, strict=True) if source < 0)}
+
+        def load(numbers: Sequence[int], known: set[int], stage: int) -> None:
+            for number in numbers:
+                if number in known or "c" not in self.values[number].space:
+                    continue
+                known.add(number)
+                if number < len(self.inputs):
+                    found[number] = max(found[number], stage)
+                elif number not in loaded:
+                    load(self.steps[number - len(self.inputs)].inputs, known, stage)
+
+        for stage in range(max(self.stages, default=0) + 1):
+            known = set[int]()
+            for position, step in enumerate(self.steps, len(self.inputs)):
+                if self.stages[position] - (step.kind == "row") == stage and (step.space == "rc" or "c" in step.reads):
+                    load(step.inputs, known, stage)
+                    known.update([position] if step.space == "rc" else [])
+        return tuple(found)
+
+    @cached_property
     def scratch(self) -> tuple[str, ...]:
         """The dtypes of the scratch rows."""
         return tuple(self.values[number].dtype for number in self.kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowcore.dtypes import bool_, is_real
+from flowcore.dtypes import bool_, int32, is_real
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import OPS, Op, Type
 from flowcore.passes.dce import dce
@@ -65,8 +65,13 @@ def _compared(graph: Graph, builder: Builder, node: Node, table: Type, hits: dic
     other, indices = node.inputs
     index, count = graph.values[indices].type, table.shape[-1]
     if (indices, count, op.start) not in hits:
-        columns = add(make("arange", 0, 1, count, str(index.dtype), op.start), [], Type((count,), index.dtype))
-        hits[indices, count, op.start] = add(make("equal"), [indices, columns], Type(table.shape, bool_))
+        # indices are in range: where 32 bits tell columns apart, twice as many are compared at once
+        dtype = int32 if max(op.total, op.start + count) < 2**31 else index.dtype
+        columns = add(make("arange", 0, 1, count, str(dtype), op.start), [], Type((count,), dtype))
+        numbers = indices
+        if dtype != index.dtype:
+            numbers = add(make("cast", str(dtype)), [indices], Type(index.shape, dtype))
+        hits[indices, count, op.start] = add(make("equal"), [numbers, columns], Type(table.shape, bool_))
     hit = hits[indices, count, op.start]
     zero = add(make("full", (), 0, str(table.dtype)), [], Type((), table.dtype))
     if op.name == "scatter_add":

@@ -112,6 +112,23 @@ def test_a_kind_of_kernel_gives_what_its_operators_give(name: str, dtype: str, e
     assert any(isinstance(node.op, Fused) for node in nodes)
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("casts", "conditions", "total")])
+def test_a_kernel_over_an_operand_that_nobody_reads_gives_the_same(name: str, executor: str) -> None:
+    def over(x: Any, row: Any, column: Any) -> Any:
+        x = fc.take(x, np.arange(x.shape[0])[::-1].copy(), axis=0)
+        if name in ("column sum", "two results"):
+            x = KINDS["softmax"](x, row, column)
+        return KINDS[name](x, row, column)
+
+    f = fc.compile(over)
+    for shape, share in (((7, 129), 0.0), ((60, 37), 0.15), ((1, 1), 0.0)):
+        arrays = operands(shape, "float32", share)
+        assert_close(f(*arrays), over(*arrays))
+    programs = [found for key, found in current().programs.items() if isinstance(key, tuple) and key[0] is f]
+    nodes = [node for variants in programs for each in variants for node in each.program.local.nodes]
+    assert any(max(node.op.into) >= 0 for node in nodes if isinstance(node.op, Fused))
+
+
 CHAIN: list[Callable[[Any, Any, Any], Any]] = [
     lambda a, b, x: a + b, lambda a, b, x: a * 0.5 - b, lambda a, b, x: fc.maximum(a, b),
     lambda a, b, x: fc.exp(-fc.abs(a)) + b,

@@ -8,6 +8,7 @@ The graph before is written by hand, and read from there; what comes after it is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from flowcore.passes.common import commons
 from flowcore.passes.cse import cse
 from flowcore.passes.dce import dce
 from flowcore.passes.divide import divide
-from flowcore.passes.donate import donate
+from flowcore.passes.donate import donate, roots
 from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import fuse
@@ -42,6 +43,7 @@ from flowcore.passes.parts import compute_parts
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.precision import lowered
 from flowcore.passes.recompute import Recomputer
+from flowcore.passes.reuse import reuse
 from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
 from flowcore.passes.share import shared
@@ -145,6 +147,12 @@ def recomputed(graph: Graph) -> str:
     return "\n".join(lines)
 
 
+def over_operands(graph: Graph) -> Graph:
+    """Kernels where products lie that nothing else reads."""
+    graph = fuse(graph, least=1)
+    return replace(graph, nodes=tuple(reuse(graph, graph.nodes, roots(graph), ())[0]))
+
+
 def in_spaces(graph: Graph) -> str:
     """Per kernel and split of its dimensions into rows and columns where its values lie; r rows, c columns."""
     lines = []
@@ -182,6 +190,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "picks": compare_picks,
     "precision": partial(lowered, dtype=as_dtype("float16")),
     "recompute": recomputed,
+    "reuse": over_operands,
     "route": partial(route, machine=TWO_HOSTS),
     "rows": keep_rows,
     "share": lambda graph: meetings(shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine()).graph),
