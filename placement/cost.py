@@ -15,6 +15,7 @@ Axes that stay partial multiply T. Only ranks in both placements save anything, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -45,15 +46,41 @@ def received_bytes(shape: Shape, itemsize: int, source: Layout, target: Layout) 
     """Bytes received from other ranks, in total over ranks, when a tensor changes from `source` to `target`."""
     if source == target:
         return 0
-    source, target = source.of(len(shape)), target.of(len(shape))
+    form = _form(source.of(len(shape)), target.of(len(shape)))
+    total = (prod(shape) if form.target.is_kept else _read_elements(shape, form.target)) * form.staying
+    if form.terms > 1:
+        return itemsize * (total * (form.terms + form.replicas - 1) - _shared_cells(shape, form, False))
+    return itemsize * (total * form.replicas - _shared_cells(shape, form, True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a change of layout is whatever the shape of the tensor.
+
+    staying: how many terms stay. group, into: the axes whose coordinates name a group, before and after; fresh: those
+    along which terms begin.
+    """
+
+    source: Layout
+    target: Layout
+    staying: int
+    replicas: int
+    terms: int
+    group: tuple[int, ...]
+    into: tuple[int, ...]
+    fresh: tuple[int, ...]
+
+
+@lru_cache(maxsize=65536)
+def _form(source: Layout, target: Layout) -> _Form:
     staying = staying_axes(source, target)
     from_mesh, to_mesh = source.placement.shape, target.placement.shape
-    replicas = _count(to_mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast)])
-    terms = _count(from_mesh, _reduced(source, staying))
-    total = (prod(shape) if target.is_kept else _read_elements(shape, target)) * _count(from_mesh, staying)
-    if terms > 1:
-        return itemsize * (total * (terms + replicas - 1) - _shared_cells(shape, source, target, staying, False))
-    return itemsize * (total * replicas - _shared_cells(shape, source, target, staying, True))
+    return _Form(
+        source, target, _count(from_mesh, staying),
+        _count(to_mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast)]),
+        _count(from_mesh, _reduced(source, staying)),
+        _grouping(source, staying), _grouping(target, staying), tuple(_reduced(target, staying)),
+    )  # fmt: skip
 
 
 def rounds(source: Layout, target: Layout) -> int:
@@ -70,10 +97,10 @@ def _read_elements(shape: Shape, target: Layout) -> int:
     return sum(map(box_size, target.boxes(shape).values())) // others
 
 
-def _shared_cells(shape: Shape, source: Layout, target: Layout, staying: frozenset[int], by_rank: bool) -> int:
+def _shared_cells(shape: Shape, form: _Form, by_rank: bool) -> int:
     """Σ |cell| over cells that a rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
-    group, into, fresh = _grouping(source, staying), _grouping(target, staying), _reduced(target, staying)
-    overlaps = _overlaps(shape, source, target)
+    group, into, fresh = form.group, form.into, form.fresh
+    overlaps = _overlaps(shape, form.source, form.target)
     if by_rank and not fresh:
         return sum(common for _, _, common in overlaps)
     sizes: dict[tuple[Coordinate, Coordinate], int] = {}
@@ -121,11 +148,11 @@ def _common_size(a: Box, b: Box) -> int:
     return size
 
 
-def _grouping(layout: Layout, staying: frozenset[int]) -> list[int]:
+def _grouping(layout: Layout, staying: frozenset[int]) -> tuple[int, ...]:
     """The axes whose coordinates name a group: split, or staying partial."""
-    return [
+    return tuple(
         axis for axis, part in enumerate(layout.sbp) if not isinstance(part, Broadcast | Partial) or axis in staying
-    ]
+    )
 
 
 def _reduced(layout: Layout, staying: frozenset[int]) -> list[int]:

@@ -208,9 +208,10 @@ class _State:
 
     def restore(self, steps: Sequence[int], numbers: Sequence[int]) -> None:
         """Choose `numbers` for `steps`."""
-        for step in steps:
+        changed = [(step, number) for step, number in zip(steps, numbers, strict=True) if self.chosen[step] != number]
+        for step, _ in changed:
             self.release(step)
-        for step, number in zip(steps, numbers, strict=True):
+        for step, number in changed:
             self.choose(step, number)
 
     def lay(self, value: int, sbp: NdSbp) -> None:
@@ -250,15 +251,15 @@ class _State:
         for column in choices.reads:
             value = values[column.place]
             kind, source, wanted = choices.kinds[column.place], self.layout[value], self.wanted[value]
-            cost = kind.outlook if by_time else kind.price
-            price = {number: 0 if wanted >> number & 1 else cost(source, number) for number in column.distinct}
+            cost = (kind.outlooks if by_time else kind.prices)[source]
+            price = {number: 0 if wanted >> number & 1 else cost[number] for number in column.distinct}
             price[PAID] = 0
             total = list(map(add, total, map(price.__getitem__, column.numbers)))
         for column, kind, value in zip(choices.gives, choices.results, step.outputs, strict=True):
             targets = list(bits(self.wanted[value]))
             if targets:
-                cost = kind.outlook if by_time else kind.price
-                price = {number: sum(cost(number, target) for target in targets) for number in column.distinct}
+                costs = kind.outlooks if by_time else kind.prices
+                price = {number: sum(map(costs[number].__getitem__, targets)) for number in column.distinct}
                 total = list(map(add, total, map(price.__getitem__, column.numbers)))
         if len(choices.terms) > 1:
             # turning values into terms moves no bytes and gains nothing, but the results must be reduced later, where
@@ -271,21 +272,23 @@ class _State:
     def choose(self, step: int, number: int) -> None:
         """Fix a candidate."""
         self.chosen[step] = number
-        problem, choices = self.problem.steps[step], self.tables.choices[step]
-        for value, column in zip(problem.inputs, choices.reads, strict=True):
-            target, uses = column.numbers[number], self.uses[value]
+        problem, rows = self.problem.steps[step], self.tables.choices[step].rows
+        reads, gives = rows[number]
+        wanted, layout = self.wanted, self.layout
+        for value, target in zip(problem.inputs, reads):  # noqa: B905  # of one length, and this is the innermost loop
             if target != PAID:
+                uses = self.uses[value]
                 uses[target] = uses.get(target, 0) + 1
-                self.wanted[value] |= 1 << target
-        for value, column in zip(problem.outputs, choices.gives, strict=True):
-            self.layout[value] = column.numbers[number]
+                wanted[value] |= 1 << target
+        for value, target in zip(problem.outputs, gives):  # noqa: B905  # as above
+            layout[value] = target
 
     def release(self, step: int) -> None:
         """Take a choice back."""
-        number, choices = self.chosen[step], self.tables.choices[step]
-        for value, column in zip(self.problem.steps[step].inputs, choices.reads, strict=True):
-            target, uses = column.numbers[number], self.uses[value]
+        reads, _ = self.tables.choices[step].rows[self.chosen[step]]
+        for value, target in zip(self.problem.steps[step].inputs, reads):  # noqa: B905  # as in `choose`
             if target != PAID:
+                uses = self.uses[value]
                 uses[target] -= 1
                 if not uses[target]:
                     self.wanted[value] ^= 1 << target
@@ -305,7 +308,7 @@ class _State:
             values.update(dict.fromkeys((*problem.steps[step].inputs, *problem.steps[step].outputs)))
         for value in values:
             kind, source = self.tables.kinds[value], self.layout[value]
-            total += sum(kind.outlook(source, target) for target in bits(self.wanted[value]))
+            total += sum(map(kind.outlooks[source].__getitem__, bits(self.wanted[value])))
         return total
 
 

@@ -12,7 +12,7 @@ stand in columns, per value the number of the layout in every candidate, through
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -33,15 +33,30 @@ BYTE = 1 << 80
 """What a byte weighs beside ticks, of which no plan has so many."""
 
 
+class Prices(dict[int, int]):
+    """By the number of a layout what a change to it costs, from one layout, reckoned when it is first asked for."""
+
+    def __init__(self, reckon: Callable[[int, int], int], source: int) -> None:
+        super().__init__({source: 0})
+        self.reckon, self.source = reckon, source
+
+    def __missing__(self, target: int) -> int:
+        found = self[target] = self.reckon(self.source, target)
+        return found
+
+
 class Kind:
-    """The layouts and prices of the values that are `item`; `change`: the cost of a change that moves nothing."""
+    """The layouts and prices of the values that are `item`; `change`: the cost of a change that moves nothing.
+
+    prices: bytes and changes, by the numbers of the layouts before and after; outlooks: bytes and predicted ticks.
+    """
 
     def __init__(self, item: Item, change: int, byte: int, machine: Machine) -> None:
         self.item, self.change, self.byte, self.machine = item, change, byte, machine
         self.layouts: list[Layout] = []
         self.numbers: dict[tuple[Placement, NdSbp], int] = {}
-        self.prices: list[dict[int, int]] = []
-        self.predicted: dict[tuple[int, int], int] = {}
+        self.prices: list[Prices] = []
+        self.outlooks: list[Prices] = []
 
     def number(self, placement: Placement, sbp: NdSbp) -> int:
         """The number of a layout."""
@@ -50,30 +65,18 @@ class Kind:
         if found is None:
             found = self.numbers[key] = len(self.layouts)
             self.layouts.append(Layout(placement, sbp))
-            self.prices.append({found: 0})
+            self.prices.append(Prices(self._price, found))
+            self.outlooks.append(Prices(self._outlook, found))
         return found
 
-    def price(self, source: int, target: int) -> int:
-        """The cost of a change of layout."""
-        row = self.prices[source]
-        found = row.get(target)
-        if found is None:
-            item = self.item
-            moved = received_bytes(item.shape, item.itemsize, self.layouts[source], self.layouts[target])
-            found = row[target] = moved * self.byte + self.change
-        return found
-
-    def outlook(self, source: int, target: int) -> int:
-        """A change of layout in bytes and predicted ticks."""
-        key = (source, target)
-        found = self.predicted.get(key)
-        if found is None:
-            found = self.predicted[key] = self._outlook(source, target) if source != target else 0
-        return found
+    def _price(self, source: int, target: int) -> int:
+        item = self.item
+        moved = received_bytes(item.shape, item.itemsize, self.layouts[source], self.layouts[target])
+        return moved * self.byte + self.change
 
     def _outlook(self, source: int, target: int) -> int:
         before, after = self.layouts[source], self.layouts[target]
-        moved = (self.price(source, target) - self.change) // self.byte
+        moved = (self.prices[source][target] - self.change) // self.byte
         own = self.machine.within.latency
         if not moved:
             return round(own * TICKS)
@@ -132,6 +135,11 @@ class Choices:
             kind = kinds[value]
             numbers = [kind.number(kind.item.placement, candidate.outputs[position]) for candidate in candidates]
             self.gives.append(Column(position, numbers, _distinct(numbers)))
+        columns = [[column.numbers for column in side] for side in (self.reads, self.gives)]
+        none = [()] * len(candidates)
+        reads, gives = (list(zip(*side, strict=True)) if side else none for side in columns)
+        self.rows = list(zip(reads, gives, strict=True))
+        """Per candidate the layouts that it reads and gives, by number."""
         self.inputs = tuple(order.index(value) for value in step.inputs)
         self.kinds = tuple(kinds[value] for value in order)
         self.results = tuple(kinds[value] for value in step.outputs)
