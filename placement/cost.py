@@ -20,9 +20,9 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-from flowcore.placement.layout import Box, Layout, Shape, blocks, box_size
+from flowcore.placement.layout import Box, Layout, Shape, blocks, box_size, local_range
 from flowcore.placement.mesh import Coordinate
-from flowcore.placement.sbp import Broadcast, Partial
+from flowcore.placement.sbp import Broadcast, Partial, Split
 
 
 def staying_axes(source: Layout, target: Layout) -> frozenset[int]:
@@ -58,7 +58,7 @@ class _Form:
     """What a change of layout is whatever the shape of the tensor.
 
     staying: how many terms stay. group, into: the axes whose coordinates name a group, before and after; fresh: those
-    along which terms begin.
+    along which terms begin. product: see `_product`.
     """
 
     source: Layout
@@ -69,18 +69,45 @@ class _Form:
     group: tuple[int, ...]
     into: tuple[int, ...]
     fresh: tuple[int, ...]
+    product: _Product | None
 
 
 @lru_cache(maxsize=65536)
 def _form(source: Layout, target: Layout) -> _Form:
     staying = staying_axes(source, target)
     from_mesh, to_mesh = source.placement.shape, target.placement.shape
+    terms, fresh = _count(from_mesh, _reduced(source, staying)), tuple(_reduced(target, staying))
     return _Form(
         source, target, _count(from_mesh, staying),
         _count(to_mesh, [axis for axis, part in enumerate(target.sbp) if isinstance(part, Broadcast)]),
-        _count(from_mesh, _reduced(source, staying)),
-        _grouping(source, staying), _grouping(target, staying), tuple(_reduced(target, staying)),
+        terms, _grouping(source, staying), _grouping(target, staying), fresh,
+        _product(source, target, staying, terms > 1) if terms > 1 or not fresh else None,
     )  # fmt: skip
+
+
+_Product = tuple[int, tuple[tuple[int, int, int], ...], frozenset[int]]
+
+
+def _product(source: Layout, target: Layout, staying: frozenset[int], reduces: bool) -> _Product | None:
+    """`_shared_cells` as a product over mesh axes; None where two axes cut one dimension, in windows, between meshes.
+
+    It is a number, times Σ of the lengths' products over the parts of an axis that cuts one dimension before and
+    another after: (these dimensions, parts); times the lengths of the other dimensions: those not in the last set.
+    """
+    a, b = source.placement, target.placement
+    if a.ranks != b.ranks or a.shape != b.shape or not (source.is_kept and target.is_kept):
+        return None
+    number, pairs, cut = 1, list[tuple[int, int, int]](), set[int]()
+    for axis, (parts, before, after) in enumerate(zip(a.shape, source.sbp, target.sbp, strict=True)):
+        dims = {part.axis for part in (before, after) if isinstance(part, Split)}
+        if not cut.isdisjoint(dims):
+            return None
+        cut |= dims
+        if len(dims) == 2:
+            pairs.append((min(dims), max(dims), parts))
+        elif not dims and (axis in staying or not reduces):
+            number *= parts
+    return number, tuple(pairs), frozenset(dim for pair in pairs for dim in pair[:2])
 
 
 def rounds(source: Layout, target: Layout) -> int:
@@ -99,6 +126,11 @@ def _read_elements(shape: Shape, target: Layout) -> int:
 
 def _shared_cells(shape: Shape, form: _Form, by_rank: bool) -> int:
     """Σ |cell| over cells that a rank holds and needs; `by_rank`: times the most ranks of one target term that do."""
+    if form.product is not None:
+        size, pairs, paired = form.product
+        for first, second, parts in pairs:
+            size *= _crossed(shape[first], shape[second], parts)
+        return size * prod(length for dim, length in enumerate(shape) if dim not in paired)
     group, into, fresh = form.group, form.into, form.fresh
     overlaps = _overlaps(shape, form.source, form.target)
     if by_rank and not fresh:
@@ -115,6 +147,13 @@ def _shared_cells(shape: Shape, form: _Form, by_rank: bool) -> int:
             counts = holders.setdefault(cell, {})
             counts[term] = counts.get(term, 0) + 1
     return sum(size * (max(holders[cell].values()) if by_rank else 1) for cell, size in sizes.items())
+
+
+@lru_cache(maxsize=4096)
+def _crossed(first: int, second: int, parts: int) -> int:
+    """Σ over `parts` of the products of what each has of two lengths."""
+    places = ((local_range(first, parts, index), local_range(second, parts, index)) for index in range(parts))
+    return sum(map(box_size, places))
 
 
 def _overlaps(shape: Shape, source: Layout, target: Layout) -> Iterator[tuple[Coordinate, Coordinate, int]]:
