@@ -54,6 +54,7 @@ class Options:
     dtype: str = option("float32", "dtype of the parameters")
     precision: str | None = option(None, "bf16 or fp16: sums of products are computed so", str)
     compress: str | None = option(None, "bf16 or 1bit: gradients cross ranks so", str)
+    warmup: int = option(0, "steps whose gradients cross ranks as they are, before those that --compress", least=0)
     seed: int = option(0, "seed of parameters and data", least=0)
     losses: str | None = option(None, "write the loss of every step to this file, as JSON", str)
     quiet: bool = option(False, "print nothing")
@@ -142,7 +143,8 @@ def train(
         opt.zero_grad()
         return loss
 
-    compiled = fc.compile(step, precision=options.precision, compress=options.compress)
+    compression = fc.Compression(options.compress, warmup=options.warmup) if options.compress else None
+    compiled = fc.compile(step, precision=options.precision, compress=compression)
     chosen, report = step if options.eager else compiled, Report()
     for number, batch in enumerate(batches):
         began = time.perf_counter()

@@ -106,6 +106,11 @@ class Compiled:
                     relay(tensor, value.layout)
                 tensor._value, tensor.is_free = value, False
 
+    def release(self) -> None:
+        """Let the next plan choose anew how the tensors lie whose layout this plan has chosen."""
+        for tensor, _ in self.free:
+            tensor.is_free = True
+
     @cached_property
     def stores(self) -> list[tuple[Tensor, int]]:
         """The tensors that get a new block, and the outputs that are these."""
@@ -149,6 +154,8 @@ class CompiledFunction(Generic[P, R]):
             # the caller may differentiate through this call: its gradient is that of its graph, compiled in turn
             record(world, compiled.call, tuple(held), tuple(results))
         _store(compiled, blocks)
+        if self.compression is not None and self._treatment(world).ran():  # type: ignore[union-attr]  # one that compresses
+            compiled.release()
         return compiled.rebuild(results)  # type: ignore[no-any-return]
 
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:

@@ -4,18 +4,20 @@
 Interspeech 2014): of its term each rank sends the signs, and per row the means of what is negative and of what is not;
 what that misses is kept, on that rank, and added to its term of the next step. All ranks' terms are then read and
 summed, so nothing is rounded twice. Like the method, its numbers depend on how many ranks there are. Left as they are:
-vectors, rows of tables, and gradients whose every dimension is split.
+vectors, rows of tables, gradients whose every dimension is split, and all of them in the first `warmup` steps, in which
+parameters change the most and signs say the least of them; the step is then planned anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from flowcore.boxing_op import Terms
 from flowcore.dispatch import apply, to_global
 from flowcore.dtypes import as_dtype, bfloat16, float32
-from flowcore.errors import FlowcoreError
+from flowcore.errors import DTypeError, FlowcoreError
 from flowcore.op import FUNCTIONS
 from flowcore.ops.create import zeros
 from flowcore.ops.join import concat
@@ -32,14 +34,25 @@ KINDS = ("bf16", "1bit")
 
 @dataclass(frozen=True)
 class Compression:
-    """kind: "bf16" or "1bit". axis: the mesh axis along which gradients are summed, for "1bit"; "": the first."""
+    """How gradients cross ranks.
+
+    kind: "bf16" or "1bit". axis: the mesh axis along which gradients are summed, for "1bit"; "": the first. warmup: so
+    many steps go as they are before.
+    """
 
     kind: str
     axis: str = ""
+    warmup: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise FlowcoreError(f"compress={self.kind!r}: use one of {', '.join(map(repr, KINDS))}, or None")
+        if not isinstance(self.axis, str):
+            raise DTypeError(f"Compression with axis={self.axis!r}: give the name of a mesh axis, or '' for the first")
+        if isinstance(self.warmup, bool) or not isinstance(self.warmup, Integral):
+            raise DTypeError(f"Compression with warmup={self.warmup!r}: give a whole number of steps")
+        if self.warmup < 0:
+            raise FlowcoreError(f"Compression with warmup={self.warmup}: take 0 or more steps")
         if self.kind == "bf16":
             as_dtype(bfloat16)
 
@@ -59,11 +72,23 @@ class Compressor:
 
     def __init__(self, options: Compression) -> None:
         self.options = options
+        self.steps = 0
+        """Those that ran."""
         self.missed: dict[int, tuple[Tensor, Tensor]] = {}
         """By the id of a parameter: that, and what was missed, one part per rank along the axis."""
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether what crosses ranks is compressed now."""
+        return self.steps >= self.options.warmup
+
     def compressed(self, leaf: Tensor, gradient: Tensor) -> Tensor:
         """`gradient`, that of `leaf`, after its journey."""
+        is_warm = self.is_warm
+        if self.options.warmup:
+            current().trace.guards.append(lambda: self.is_warm == is_warm)  # type: ignore[union-attr]  # as below
+        if not is_warm:
+            return gradient
         if self.options.kind == "bf16":
             return self._explained(gradient.astype(bfloat16).astype(gradient.dtype))
         placement = leaf.placement

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from math import isfinite
+from numbers import Integral, Real
 
 from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType, as_dtype, bfloat16, float16, float32
@@ -23,6 +25,8 @@ from flowcore.world import current
 SHORT = {"bf16": "bfloat16", "fp16": "float16"}
 LEAST, GREATEST = 2.0**-64, 2.0**64
 """Between these lies the scale."""
+MOST_STEPS = 2**24
+"""The longest interval."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,21 @@ class Precision:
     interval: int = 2000
 
     def __post_init__(self) -> None:
-        if self.dtype not in (*SHORT, *SHORT.values()) or self.narrow not in (float16, bfloat16):
+        is_known = isinstance(self.dtype, str) and self.dtype in (*SHORT, *SHORT.values())
+        if not is_known or self.narrow not in (float16, bfloat16):
             raise DTypeError(f"precision {self.dtype!r}: use 'bf16' or 'fp16', or None for that of the operands")
-        if not (0 < self.backoff < 1 <= self.growth and LEAST <= self.scale <= GREATEST and self.interval >= 1):
-            raise FlowcoreError(f"{self}: 0 < backoff < 1 <= growth, a scale of 2^-64 to 2^64, interval from 1")
+        for name in ("scale", "growth", "backoff"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+                raise DTypeError(f"Precision with {name}={value!r}: give a finite number")
+        if isinstance(self.interval, bool) or not isinstance(self.interval, Integral):
+            raise DTypeError(f"Precision with interval={self.interval!r}: give a whole number of steps")
+        if not 0 < self.backoff < 1 <= self.growth:
+            raise FlowcoreError(f"backoff={self.backoff}, growth={self.growth}: take 0 < backoff < 1 <= growth")
+        if not LEAST <= self.scale <= GREATEST:
+            raise FlowcoreError(f"scale={self.scale}: take one from 2.0**-64 to 2.0**64")
+        if not 1 <= self.interval <= MOST_STEPS:
+            raise FlowcoreError(f"interval={self.interval}: take 1 to {MOST_STEPS} steps, which float32 counts exactly")
 
     @property
     def narrow(self) -> DType:

@@ -34,3 +34,10 @@ class Treatment:
         if self.scaling is not None:
             with no_grad():
                 self.scaling.close()
+
+    def ran(self) -> bool:
+        """Note that a step has run; whether the next one is the first whose gradients are compressed."""
+        if self.compressor is None:
+            return False
+        self.compressor.steps += 1
+        return self.compressor.steps == self.compressor.options.warmup

@@ -11,7 +11,7 @@ import pytest
 import flowcore as fc
 from flowcore.boxing_op import Terms
 from flowcore.dispatch import apply
-from flowcore.errors import FlowcoreError
+from flowcore.errors import DTypeError, FlowcoreError, PlacementError
 
 STEPS, INPUTS, HIDDEN, CLASSES = 40, 20, 64, 5
 FOUND = tuple[list[float], fc.Plan]
@@ -118,3 +118,30 @@ def test_the_terms_of_a_value_sum_to_it_on_every_layout() -> None:
 def test_a_compression_that_is_none_is_an_error() -> None:
     with pytest.raises(FlowcoreError, match="use one of 'bf16', '1bit'"):
         fc.compile(lambda x: x, compress="2bit")
+    for axis in (0, [], None, b"data", fc.S(0)):
+        with pytest.raises(DTypeError, match="give the name of a mesh axis"):
+            fc.Compression("1bit", axis=axis)  # type: ignore[arg-type]  # that is what is refused
+    for warmup in ("x", None, 1.0, True, [], np.nan):
+        with pytest.raises(DTypeError, match="whole number of steps"):
+            fc.Compression("1bit", warmup=warmup)  # type: ignore[arg-type]  # as above
+    with pytest.raises(FlowcoreError, match="warmup=-1: take 0 or more"):
+        fc.Compression("1bit", warmup=-1)
+
+
+def test_an_axis_that_the_mesh_of_a_parameter_lacks_is_an_error() -> None:
+    with pytest.raises(PlacementError, match="unknown mesh axis 'rows'"):
+        trained(fc.Compression("1bit", axis="rows"), 1, steps=1)
+
+
+@pytest.mark.parametrize("compress", ["bf16", "1bit"])
+def test_the_first_steps_go_as_they_are_where_asked(compress: str) -> None:
+    def story() -> tuple[list[float], fc.Plan, fc.Plan]:
+        given = fc.Compression(compress, warmup=3)
+        return *trained(given, 2, steps=2), trained(given, 2, steps=3)[1]
+
+    whole, plain = fc.launch.run(partial(trained, None, 2, steps=2), ranks=2)[0]
+    _, after = fc.launch.run(partial(trained, compress, 2, steps=1), ranks=2)[0]
+    for losses, before, then in fc.launch.run(story, ranks=2):
+        assert losses == whole
+        assert before.bytes_moved == plain.bytes_moved and gradients_moved(before, "compress") == 0
+        assert then.bytes_moved == after.bytes_moved and gradients_moved(then, "compress") > 0

@@ -190,9 +190,33 @@ def test_a_precision_that_is_none_is_an_error() -> None:
         fc.compile(lambda x: x, precision="float32")
     with pytest.raises(DTypeError, match="use 'bf16' or 'fp16'"):
         fc.compile(lambda x: x, precision="half")
-    with pytest.raises(FlowcoreError, match="backoff < 1"):
-        fc.Precision("fp16", backoff=1.0)
     assert fc.Precision("bf16").narrow == as_dtype("bfloat16")
+
+
+NUMBERS = ("scale", "growth", "backoff")
+WRONG: list[tuple[str, Any, type[Exception], str]] = [
+    *((name, value, DTypeError, f"{name}=.*give a finite number") for name in NUMBERS
+      for value in ("x", None, True, 1j, [2.0], np.nan, np.inf, fc.float16)),
+    *(("interval", value, DTypeError, "whole number of steps") for value in ("x", None, True, 2.0, np.nan, [1])),
+    *(("interval", value, FlowcoreError, "take 1 to 16777216 steps") for value in (0, -1, 2**24 + 1)),
+    *(("scale", value, FlowcoreError, "from 2.0") for value in (0.0, -1.0, 2.0**65, 2.0**-65)),
+    *(("backoff", value, FlowcoreError, "0 < backoff < 1 <= growth") for value in (0.0, 1.0, -0.5)),
+    *(("growth", value, FlowcoreError, "0 < backoff < 1 <= growth") for value in (0.5, 0.0, -2.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "error", "said"), WRONG)
+def test_an_option_of_a_precision_that_means_nothing_is_an_error(
+    name: str, value: Any, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said) as found:
+        fc.Precision("fp16", **{name: value})
+    assert isinstance(found.value, FlowcoreError)
+
+
+def test_numbers_of_numpy_are_options_of_a_precision() -> None:
+    given = fc.Precision("fp16", scale=np.float32(8), growth=2, backoff=np.float64(0.25), interval=np.int64(3))
+    assert given == fc.Precision("fp16", scale=8.0, growth=2.0, backoff=0.25, interval=3)
 
 
 @pytest.mark.parametrize("given", [1, True, False, [], b"bf16", np.float16], ids=repr)
