@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from flowcore.local import Staged
 from flowcore.placement.machine import Machine
 from flowcore.world import World, activate, current
 from tests.core.test_overlap import interrupted, model_and_step
+from tests.mpi.test_transport_mpi import run
 from tests.sharing import programs
 
 pytestmark = [
@@ -51,6 +53,18 @@ def test_a_model_trains_alike(zero: int, way: str) -> None:
         beside, stages = losses(zero, 300)
     assert beside == pytest.approx(waiting, rel=1e-12)
     assert stages > none == 0
+
+
+def test_a_rank_that_fails_while_messages_are_under_way_ends_all() -> None:
+    def program(transport: Transport) -> None:
+        with activate(world(transport, 1e-7)):
+            interrupted(lambda rank: rank == 1)(True)
+
+    start = time.monotonic()
+    error = run(program, "mpi", 60)
+    assert isinstance(error, fc.FlowcoreError)
+    assert "9" in str(error)
+    assert time.monotonic() - start < 20
 
 
 def test_after_an_error_of_all_ranks_the_next_step_is_right() -> None:
