@@ -29,6 +29,7 @@ from flowcore.ownership import held_by_others
 from flowcore.passes.donate import Update
 from flowcore.passes.precision import lowered
 from flowcore.pipeline import LOCAL, Program, physical
+from flowcore.placement.layout import Layout
 from flowcore.planned import Plan
 from flowcore.runtime import lower
 from flowcore.staging import as_read
@@ -60,8 +61,8 @@ class Compiled:
     writes: tuple[Write, ...]
     rebuild: Rebuild
     results: int
-    free: tuple[tuple[Tensor, Value], ...]
-    """Tensors whose layout the plan has chosen, and how."""
+    free: tuple[tuple[Tensor, Value, Layout], ...]
+    """Tensors whose layout the plan has chosen, how, and how they lay before."""
     is_differentiable: bool
     """Whether a result depends on a tensor that requires a gradient, which the function does not itself use up.
 
@@ -95,20 +96,21 @@ class Compiled:
 
     def _may_lie(self, tensor: Tensor, value: Value) -> bool:
         """Whether `tensor` is to be laid out by this plan as `value`, and may be."""
-        is_chosen = any(tensor is free and value == chosen for free, chosen in self.free)
+        is_chosen = any(tensor is free and value == chosen for free, chosen, _ in self.free)
         return is_chosen and tensor.is_free and tensor._value == replace(value, sbp=tensor.sbp)
 
     def lay_out(self) -> None:
         """Lay the tensors whose layout the plan has chosen out so; from then on they are not free."""
-        for tensor, value in self.free:
+        for tensor, value, _ in self.free:
             if tensor._value is not value:
                 if tensor._value != value:
                     relay(tensor, value.layout)
                 tensor._value, tensor.is_free = value, False
 
     def release(self) -> None:
-        """Let the next plan choose anew how the tensors lie whose layout this plan has chosen."""
-        for tensor, _ in self.free:
+        """Lay the tensors whose layout this plan has chosen out as before, and let the next one choose anew."""
+        for tensor, _, layout in self.free:
+            relay(tensor, layout)
             tensor.is_free = True
 
     @cached_property
@@ -226,6 +228,7 @@ class CompiledFunction(Generic[P, R]):
         carried = {node.inputs[1] for node in logical.nodes if isinstance(node.op, Carry)}
         chosen = [plan.graph.values[number] for number in plan.graph.inputs[len(tensors) :]]
         is_free = [number in carried for number in logical.inputs[len(tensors) :]]
+        before = [read.value.layout for read in lifted]
         lifted = tuple(
             replace(read, value=value) if free else read
             for read, value, free in zip(lifted, chosen, is_free, strict=True)
@@ -234,7 +237,8 @@ class CompiledFunction(Generic[P, R]):
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         guards, without_grad, count = tuple(trace.guards), tuple(trace.without_grad), len(outputs)
-        free = tuple((read.tensor, read.value) for read, free in zip(lifted, is_free, strict=True) if free)
+        held = zip(lifted, before, is_free, strict=True)
+        free = tuple((read.tensor, read.value, layout) for read, layout, may_choose in held if may_choose)
         return Compiled(
             guards, without_grad, logical, plan, program, lifted, writes, build, count, free, is_differentiable
         )

@@ -145,3 +145,26 @@ def test_the_first_steps_go_as_they_are_where_asked(compress: str) -> None:
         assert losses == whole
         assert before.bytes_moved == plain.bytes_moved and gradients_moved(before, "compress") == 0
         assert then.bytes_moved == after.bytes_moved and gradients_moved(then, "compress") > 0
+
+
+def test_states_lie_after_the_first_steps_as_without_them() -> None:
+    """A plan without compression divides the states of a large parameter; with it that would gather the parameter."""
+
+    def moved(warmup: int) -> list[int]:
+        layer = fc.nn.Linear(512, 512, bias=False)
+        opt = fc.optim.AdamW(layer.parameters())
+
+        @fc.compile(compress=fc.Compression("1bit", warmup=warmup))
+        def step(x: Any) -> None:
+            fc.sum(layer(x) ** 2).backward()
+            opt.step()
+            opt.zero_grad()
+
+        x = fc.ones((8, 512), sbp=fc.S(0))
+        found = [step.plan(x).bytes_moved]
+        step(x)
+        return [*found, step.plan(x).bytes_moved]
+
+    for (whole, after), (first, then) in fc.launch.run(lambda: (moved(1), moved(0)), ranks=2):
+        assert whole == 2 * 4 * 512 * 512
+        assert after == first == then == 2 * 512 * (512 // 8 + 2 * 4)
