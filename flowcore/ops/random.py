@@ -24,7 +24,7 @@ from flowcore.op import Array, Block, Op, Sample, Type, operator
 from flowcore.ops.axes import letters
 from flowcore.ops.call import apply
 from flowcore.ops.comparison import less
-from flowcore.ops.philox import words_of
+from flowcore.ops.philox import CHUNK, words_of
 from flowcore.placement.layout import Shape
 from flowcore.placement.signature import Equation
 from flowcore.tensor import Tensor, TensorLike
@@ -69,6 +69,8 @@ class Draw(Op):
     def kernel(self, key: Array) -> Any:
         keys = key.reshape(-1, 2).astype(np.uint64).tolist()
         drawn = [self.draw(seed, counter) for seed, counter in keys]
+        if len(drawn) == 1:
+            return drawn[0].reshape(key.shape[:-1] + self.shape)
         return np.stack(drawn).reshape(key.shape[:-1] + self.shape) if drawn else self.nothing(key.shape[:-1])
 
     def write(self, results: Sequence[Array | None], key: Array) -> Any:
@@ -90,8 +92,11 @@ class Draw(Op):
         lanes = 16 // np.dtype(self.dtype).itemsize
         shift = bases % lanes
         count = (int(shift.max()) + run + lanes - 1) // lanes
-        blocks = (bases // lanes)[:, None] + np.arange(count)
-        values = self.elements(words_of(seed, counter, blocks)).reshape(len(bases), count * lanes)
+        values, total = np.empty((len(bases), count * lanes), self.dtype), len(bases) * count
+        for start in range(0, total, CHUNK):
+            run_of, place = np.divmod(np.arange(start, min(start + CHUNK, total)), count)
+            words = words_of(seed, counter, bases[run_of] // lanes + place)
+            values.reshape(-1)[start * lanes :][: len(place) * lanes] = self.elements(words).reshape(-1)
         if len(bases) == 1:
             return values[0, shift[0] : shift[0] + run].reshape(self.shape)
         return np.take_along_axis(values, shift[:, None] + np.arange(run), axis=1).reshape(self.shape)
