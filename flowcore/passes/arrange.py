@@ -134,7 +134,7 @@ def _is_shared(graph: Graph, node: Node, hosts: Hosts, lists: Container[int]) ->
     if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
         return False
     source, target = _most(graph, node)
-    if node.outputs[0] in lists and not plan.levels:
+    if node.outputs[0] in lists and all(terms == 1 for terms, _ in plan.levels):
         return True
     # many terms of a large block are read by each rank that needs it: few ranks may, many had better share the work
     return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))

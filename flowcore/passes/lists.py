@@ -154,7 +154,7 @@ def _terms(number: int, maker: Mapping[int, Node]) -> tuple[int, ...]:
     """The values that stand one after the other along the first dimension in value `number`."""
     node = maker.get(number)
     op = None if node is None else node.op
-    if node is None or not isinstance(op, Collect) or op.levels or op.fills or len(op.type.shape) == 0:
+    if node is None or not isinstance(op, Collect) or op.fills or not op.type.shape:
         return (number,)
     found: list[tuple[int, int, int]] = []
     for (index, count), term in zip(op.parts, node.inputs, strict=False):
