@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from flowcore.placement.errors import FlowcoreError
 
 
@@ -21,3 +23,11 @@ class DivergenceError(CommError):
 
 class HangError(CommError):
     """Peers have not arrived within the time allowed."""
+
+
+def told(error: FlowcoreError, rank: int) -> FlowcoreError:
+    """`error`, which `rank` met, as its peers raise it."""
+    found = copy(error)
+    found.told_by = rank
+    found.__notes__ = [*getattr(error, "__notes__", ()), f"on rank {rank}, which told the others"]
+    return found

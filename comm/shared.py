@@ -22,15 +22,16 @@ from typing import Any
 from flowcore.comm.arena import Lease, NoRoom
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.carrier import Carrier, Flat, Slots
-from flowcore.comm.errors import CommError
+from flowcore.comm.errors import CommError, told
 from flowcore.comm.execute import exchanged
 from flowcore.comm.group import FULL, MOST, NOTHING, Group, lines_of
 from flowcore.comm.mpi import BARRIER, MpiTransport
 from flowcore.comm.route import route_of
 from flowcore.comm.segment import Segment
-from flowcore.comm.transport import Array, Log, Meeting, Transport
+from flowcore.comm.transport import TOLD, Array, Log, Meeting, Transport
 from flowcore.comm.waiting import TAIL, Waiting, first_difference, ranks_text
 from flowcore.comm.walk import check_block
+from flowcore.placement.errors import FlowcoreError
 
 POLLS = 64
 """Polls of a long wait between two looks at whether the peers live."""
@@ -117,6 +118,7 @@ class SharedTransport:
         self._ways: dict[BoxingPlan, Flat | Slots | None] = {}
         self._warned = False
         self._log: Log = _transfer
+        self._told: FlowcoreError | None = None
         if carrier is not None:
             inner.watch.on_settle = carrier.arena.mark
 
@@ -229,6 +231,17 @@ class SharedTransport:
         if not group.came(digest):
             self._agree(group, digest)
 
+    def tell(self, ranks: tuple[int, ...], error: FlowcoreError) -> None:
+        """Come to the next meeting of `ranks` with an error."""
+        self._told = error
+        try:
+            self.post(ranks, TOLD)
+            self.wait(ranks, TOLD)
+        except FlowcoreError:
+            pass  # they know it now, or nobody can come
+        finally:
+            self._told = None
+
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""
         self.meet(ranks, BARRIER, lambda: ("barrier",))
@@ -278,8 +291,11 @@ class SharedTransport:
         """Wait for all of the group; DivergenceError where they came for different things."""
         group.wait()
         if not group.agree(digest):
-            logs = self.inner.gather_objects(group.ranks, tuple(self._log()[-TAIL:]))
-            raise first_difference(dict(zip(group.ranks, logs, strict=True)))
+            said = self.inner.gather_objects(group.ranks, (tuple(self._log()[-TAIL:]), self._told))
+            for rank, (_, error) in zip(group.ranks, said, strict=True):
+                if error is not None:
+                    raise told(error, rank)
+            raise first_difference({rank: log for rank, (log, _) in zip(group.ranks, said, strict=True)})
 
     def _wait_long(self, is_done: Callable[[], bool], missing: Callable[[], frozenset[int]]) -> None:
         """Poll until `is_done`; raises where peers failed, ended, died or do something else."""

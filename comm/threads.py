@@ -14,13 +14,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from flowcore.comm.errors import CommError
-from flowcore.comm.transport import Array, Begun, Buffers, Log
+from flowcore.comm.errors import CommError, told
+from flowcore.comm.transport import TOLD, Array, Begun, Buffers, Log
 from flowcore.comm.waiting import (
     TAIL,
     Ended,
@@ -33,6 +35,7 @@ from flowcore.comm.waiting import (
     hopeless,
     ranks_text,
 )
+from flowcore.placement.errors import FlowcoreError
 from flowcore.placement.machine import Link
 
 Pair = tuple[int, int]
@@ -45,7 +48,7 @@ class _Meeting:
     """Ranks that gather: who has come, with which digest, log and value."""
 
     arrived: dict[int, tuple[int, Log, Any]] = field(default_factory=dict)
-    outcome: CommError | list[Any] | None = None
+    outcome: FlowcoreError | list[Any] | None = None
 
 
 class ThreadWorld:
@@ -148,8 +151,8 @@ class ThreadWorld:
                 return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]), ranks)
 
             self._wait(rank, lambda: meeting.outcome is not None, waiting)
-        if isinstance(meeting.outcome, CommError):
-            raise type(meeting.outcome)(*meeting.outcome.args)
+        if isinstance(meeting.outcome, FlowcoreError):
+            raise copy(meeting.outcome)
         assert meeting.outcome is not None
         return meeting.outcome
 
@@ -200,8 +203,12 @@ class ThreadWorld:
         return state
 
 
-def _outcome(ranks: tuple[int, ...], meeting: _Meeting) -> CommError | list[Any]:
-    """The values that all brought, or the error of ranks whose digests differ."""
+def _outcome(ranks: tuple[int, ...], meeting: _Meeting) -> FlowcoreError | list[Any]:
+    """The values that all brought, or the error that one brought, or that of ranks whose digests differ."""
+    for rank in ranks:
+        digest, _, error = meeting.arrived[rank]
+        if digest == TOLD and isinstance(error, FlowcoreError):
+            return told(error, rank)
     if len({digest for digest, _, _ in meeting.arrived.values()}) > 1:
         return first_difference({rank: tuple(meeting.arrived[rank][1]()[-TAIL:]) for rank in ranks})
     return [meeting.arrived[rank][2] for rank in ranks]
@@ -254,6 +261,11 @@ class ThreadTransport:
     def wait(self, ranks: tuple[int, ...], digest: int) -> None:
         """Return when all came to the meeting to which this rank came."""
         self.world.wait(self.rank, ranks, self._log, self._posted.pop(ranks))
+
+    def tell(self, ranks: tuple[int, ...], error: FlowcoreError) -> None:
+        """Come to the next meeting of `ranks` with an error."""
+        with suppress(FlowcoreError):  # they know it now, or nobody can come
+            self.world.wait(self.rank, ranks, self._log, self.world.post(self.rank, ranks, TOLD, self._log, error))
 
     def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
         """What every rank gave."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from flowcore.placement.errors import FlowcoreError
+
 if TYPE_CHECKING:
     from flowcore.comm.boxing import BoxingPlan
 
@@ -22,6 +24,8 @@ Begun = Any
 Log = Callable[[], Sequence[str]]
 Meeting = tuple[tuple[int, ...], int, Log]
 """The arguments of `Transport.meet`."""
+TOLD = -3
+"""With what a rank comes to a meeting that brings an error."""
 
 
 @runtime_checkable
@@ -130,4 +134,8 @@ class Opens(Protocol):
 
     def wait(self, ranks: tuple[int, ...], digest: int) -> None:
         """Return when all came to the meeting to which this rank came; raises as `Transport.meet` does."""
+        ...
+
+    def tell(self, ranks: tuple[int, ...], error: FlowcoreError) -> None:
+        """Come to the next meeting of `ranks` with an error, which all others of them raise there (`errors.told`)."""
         ...

@@ -96,11 +96,10 @@ def _made(text: str) -> Call:
     return scope["make"]
 
 
-def failed(instructions: Sequence[Instruction], run: Run, error: BaseException) -> Node | None:
-    """The node in which `run` raised `error`, if it is one."""
+def failing(run: Run, error: BaseException) -> int:
+    """The position of the instruction in which `run` raised `error`, -1 if it is none."""
     code: CodeType = run.__code__
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code is not code:
         trace = trace.tb_next
-    place = -1 if trace is None else trace.tb_lineno - HEAD - 1
-    return instructions[place].node if 0 <= place < len(instructions) else None
+    return -1 if trace is None else trace.tb_lineno - HEAD - 1

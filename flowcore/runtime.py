@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.assembly import Call, Instruction, Run, assemble, failed, mortal
+from flowcore.assembly import Call, Instruction, Run, assemble, failing, mortal
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
@@ -127,10 +127,22 @@ class Program:
         except FlowcoreError as error:
             for transfer in () if isinstance(error, CommError) else self.under_way.values():
                 transfer.abandon(transport)
-            node = failed(self.joined.instructions, self.body, error)
-            if node is not None:
-                error.add_note(f"in {node.op.name}, called at {node.where}")
+            place = failing(self.body, error)
+            if not isinstance(error, CommError) and error.told_by is None and place >= 0:
+                node = self.joined.instructions[place].node
+                if node is not None:
+                    error.add_note(f"in {node.op.name}, called at {node.where}")
+                self.tell(transport, place, error)
             raise
+
+    def tell(self, transport: Transport, place: int, error: FlowcoreError) -> None:
+        """Let the ranks that this one meets after instruction `place` raise what it raises, and not wait for it."""
+        for instruction in self.joined.instructions[place + 1 :]:
+            op = None if instruction.node is None else instruction.node.op
+            if isinstance(op, Post) and isinstance(transport, Opens):
+                transport.tell(op.ranks, error)
+            if isinstance(op, Move | Post | Wait):
+                return
 
     @cached_property
     def body(self) -> Run:

@@ -2,7 +2,12 @@
 
 
 class FlowcoreError(Exception):
-    """Every error that flowcore raises on purpose; its text gives the value, the rule and the remedy."""
+    """Every error that flowcore raises on purpose; its text gives the value, the rule and the remedy.
+
+    `told_by`: the rank that met it and told this one, None where this rank met it itself.
+    """
+
+    told_by: int | None = None
 
 
 class PlacementError(FlowcoreError, ValueError):

@@ -96,3 +96,36 @@ def test_any_rate_changes_all_rows_as_subtracting_the_table_does(rate: float) ->
     for found in fc.launch.run(main, ranks=2):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
         assert (np.signbit(found) == np.signbit(wanted))[(wanted == wanted) & (wanted == 0)].all() or rate == 0.5
+
+
+@pytest.mark.parametrize("guilty", [0, 1, 2])
+def test_an_index_that_one_rank_finds_bad_is_the_same_error_on_all_and_the_next_step_is_as_ever(guilty: int) -> None:
+    def main() -> tuple[str, list[str], int | None, bool]:
+        mesh = fc.Placement.grid(data=-1)
+        table = fc.nn.Embedding(ROWS, WIDTH, dtype="float64", sparse=True).place(mesh)
+        opt = fc.optim.SGD(table.parameters(), lr=0.1)
+
+        @fc.compile
+        def step(ids: fc.Tensor) -> fc.Tensor:
+            loss = fc.sum(table(ids) * table(ids))
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+            return loss
+
+        ids = np.arange(12).reshape(6, 2)
+        bad = np.where(np.arange(6)[:, None] == 2 * guilty, ROWS + 5, ids)
+        losses = [step(fc.asarray(ids, placement=mesh, sbp="S0")).item()]
+        before = table.weight.numpy()
+        with pytest.raises(fc.IndexingError) as caught:
+            step(fc.asarray(bad, placement=mesh, sbp="S0"))
+        is_kept = bool((table.weight.numpy() == before).all())
+        losses.append(step(fc.asarray(ids, placement=mesh, sbp="S0")).item())
+        assert losses[1] < losses[0]
+        return str(caught.value), caught.value.__notes__, caught.value.told_by, is_kept
+
+    for rank, (text, notes, told_by, is_kept) in enumerate(fc.launch.run(main, ranks=3)):
+        assert f"index {ROWS + 5}: the axis has {ROWS} rows; give indices in" in text and is_kept
+        assert "test_row_lists.py" in notes[0]
+        assert told_by == (None if rank == guilty else guilty)
+        assert notes[1:] == ([] if rank == guilty else [f"on rank {guilty}, which told the others"])
