@@ -186,7 +186,8 @@ class Tensor(Operators):
         self, placement: Placement | None = None, sbp: SbpLike | None = None, grad_sbp: SbpLike | None = None
     ) -> Tensor:
         """The same value on `placement`, laid out as `sbp`; its gradient comes back laid out as `grad_sbp`."""
-        return FUNCTIONS["to_global"](self, placement, sbp, grad_sbp)  # type: ignore[no-any-return]
+        moved: Tensor = FUNCTIONS["to_global"](self, placement, sbp, grad_sbp)
+        return FUNCTIONS["fresh"](self) if moved is self else moved  # type: ignore[no-any-return]
 
     def to_local(self) -> Array:
         """This rank's block, read-only; PlacementError on a rank outside the placement."""

@@ -13,6 +13,7 @@ import numpy as np
 from flowcore.dispatch import filled, operands
 from flowcore.dtypes import real_dtype
 from flowcore.op import Array, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.call import apply
 from flowcore.ops.elementwise import Elementwise
 from flowcore.placement.layout import Layout
@@ -79,7 +80,7 @@ class Conj(Elementwise):
 def real(x: TensorLike, /) -> Tensor:
     """The real part, elementwise; a real x itself."""
     (tensor,) = operands(x)
-    return apply(Real(), tensor) if tensor.dtype.kind == "c" else tensor
+    return apply(Real(), tensor) if tensor.dtype.kind == "c" else fresh(tensor)
 
 
 @function
@@ -98,7 +99,7 @@ def _whole(x: Tensor) -> Layout:
 def conj(x: TensorLike, /) -> Tensor:
     """The complex conjugate, elementwise; a real x itself."""
     (tensor,) = operands(x)
-    return apply(Conj(), tensor) if tensor.dtype.kind == "c" else tensor
+    return apply(Conj(), tensor) if tensor.dtype.kind == "c" else fresh(tensor)
 
 
 conjugate = conj

@@ -12,6 +12,7 @@ from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.axes import axis_of, letters, whole_number
 from flowcore.ops.call import apply
 from flowcore.ops.cast import aligned
@@ -148,7 +149,8 @@ def concatenate(tensors: Sequence[TensorLike], /, *, axis: int | None = 0) -> Te
     parts = aligned(*tensors)
     if axis is None:
         parts, axis = tuple(part.reshape((part.size,)) for part in parts), 0
-    return parts[0] if len(parts) == 1 else apply(Concatenate(axis_of(axis, parts[0].ndim, "concatenate")), *parts)
+    along = axis_of(axis, parts[0].ndim, "concatenate")
+    return fresh(parts[0]) if len(parts) == 1 else apply(Concatenate(along), *parts)
 
 
 @function

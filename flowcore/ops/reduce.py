@@ -29,6 +29,7 @@ from flowcore.dtypes import (
 )
 from flowcore.errors import DTypeError, ShapeError
 from flowcore.op import Array, Op, Sample, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.axes import axes_of, letters
 from flowcore.ops.call import apply
 from flowcore.ops.cast import astype
@@ -221,7 +222,7 @@ def reduced(kind: type[Reduction], x: TensorLike, axis: Axis, keepdims: bool) ->
     (tensor,) = operands(x)
     op = kind(axes=axes_of(axis, tensor.ndim, kind.name))
     if not op.axes and op.infer(tensor.value.type)[0].dtype == tensor.dtype:
-        return tensor
+        return fresh(tensor)
     result = apply(op, tensor)
     return reshape(result, op.with_ones(tensor.shape)) if keepdims else result
 

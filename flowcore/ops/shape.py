@@ -13,6 +13,7 @@ from flowcore.dispatch import operands
 from flowcore.dtypes import bool_, float64, int64
 from flowcore.errors import ShapeError
 from flowcore.op import Array, Block, Op, Sample, Type, function, operator
+from flowcore.ops.alias import fresh
 from flowcore.ops.axes import axes_of, axis_of, lengths_of, letters, whole_numbers
 from flowcore.ops.call import apply
 from flowcore.placement.layout import Shape, local_range
@@ -194,7 +195,7 @@ def reshape(x: TensorLike, /, shape: int | Sequence[int], *, copy: bool | None =
         known = prod(length for length in wanted if length != -1)
         left = tensor.size // known if known else 0
         wanted = tuple(left if length == -1 else length for length in wanted)
-    return tensor if wanted == tensor.shape else apply(Reshape(wanted), tensor)
+    return fresh(tensor) if wanted == tensor.shape else apply(Reshape(wanted), tensor)
 
 
 @function
@@ -202,7 +203,7 @@ def permute_dims(x: TensorLike, /, axes: Sequence[int]) -> Tensor:
     """x with its dimensions in the order `axes`."""
     (tensor,) = operands(x)
     order = tuple(axis_of(axis, tensor.ndim, "permute_dims") for axis in axes)
-    return tensor if order == tuple(range(tensor.ndim)) else apply(Permute(order), tensor)
+    return fresh(tensor) if order == tuple(range(tensor.ndim)) else apply(Permute(order), tensor)
 
 
 @function
