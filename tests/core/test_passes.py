@@ -34,6 +34,7 @@ from flowcore.passes.donate import donate, roots
 from flowcore.passes.early import early
 from flowcore.passes.fold import fold
 from flowcore.passes.fuse import fuse
+from flowcore.passes.gather_first import gather_first
 from flowcore.passes.inline import inline
 from flowcore.passes.late import late
 from flowcore.passes.lists import update_by_lists
@@ -181,6 +182,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "early": early,
     "fold": fold,
     "fuse": partial(fuse, least=1),
+    "gather_first": gather_first,
     "inline": inline,
     "late": late,
     "lists": by_lists,
