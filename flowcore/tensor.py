@@ -187,7 +187,7 @@ class Tensor(Operators):
     ) -> Tensor:
         """The same value on `placement`, laid out as `sbp`; its gradient comes back laid out as `grad_sbp`."""
         moved: Tensor = FUNCTIONS["to_global"](self, placement, sbp, grad_sbp)
-        return FUNCTIONS["fresh"](self) if moved is self else moved  # type: ignore[no-any-return]
+        return FUNCTIONS["fresh"](self) if moved is self else moved
 
     def to_local(self) -> Array:
         """This rank's block, read-only; PlacementError on a rank outside the placement."""
