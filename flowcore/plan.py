@@ -108,7 +108,7 @@ def _commons(graph: Graph) -> set[int]:
     found = set()
     for number in graph.outputs:
         after, node = graph.values[number], made.get(number)
-        if node is None or not isinstance(node.op, Relayout) or not after.layout.is_broadcast:
+        if node is None or not isinstance(node.op, Relayout) or after.sbp is None or not after.layout.is_broadcast:
             continue
         before, left = set[int](), [node.inputs[0]]
         while left:
