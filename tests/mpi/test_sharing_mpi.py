@@ -8,6 +8,7 @@ import pytest
 import flowcore as fc
 from flowcore.comm.shared import SharedTransport
 from flowcore.world import current
+from tests.core import test_row_lists
 from tests.sharing import HOLDERS, blocks, compared, model_and_step, trained, trained_with_holder, transitions, unshared
 
 pytestmark = pytest.mark.mpi
@@ -69,3 +70,12 @@ def test_a_host_keeps_one_copy_of_what_its_ranks_replace_part_by_part() -> None:
     address = current().transport._carrier.segment.address  # type: ignore[union-attr]  # it shares memory, as asserted
     offsets = [place - address for place in places]
     assert current().transport.gather_objects(tuple(range(fc.world_size())), offsets) == [offsets] * fc.world_size()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adagrad"])
+def test_the_one_table_of_a_host_becomes_what_a_table_on_every_rank_does(kind: str) -> None:
+    axes = {"data": fc.world_size()}
+    path, _, common = test_row_lists.trained(kind, True, axes)
+    assert bool(common) == (fc.world_size() > 1 and isinstance(current().transport, SharedTransport))
+    with unshared():
+        np.testing.assert_allclose(test_row_lists.trained(kind, True, axes)[0], path, rtol=1e-12)
