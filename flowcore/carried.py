@@ -37,6 +37,8 @@ def carried(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], mac
         if place in groups:
             which = f"meeting {meetings[groups[place]]} of {len(meetings)}"
             told[number] = f"{which}, {_seen(node, number in common, readers.get(number))}"
+        elif number in common:
+            told[number] = "nothing to do, the host has the whole in one register from the beginning"
         elif place in spans:
             begin, end = spans[place]
             told[number] = f"under way {_between(ordered, spans, begin, end)}"

@@ -1,8 +1,9 @@
 """What a rank holds while it runs a program: a physical graph → bytes, known before anything runs.
 
 Inputs (parameters, states, the batch) and constants are held throughout, the arena too, whose registers the program
-uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Operators
-that take memory by themselves are counted by the most of their results that live at once.
+uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Of what
+the ranks of a host hold in common each counts the part that it replaces. Operators that take memory by themselves are
+counted by the most of their results that live at once.
 
 Ranks whose blocks have the same shapes run the same program but for the numbers in it, so only one of them is lowered.
 """
@@ -132,10 +133,18 @@ class _Measured:
         inside = [part.total for part in self._inside]
         return Footprint(
             self.rank,
-            sum(type.nbytes for type in self.local.types(self.local.inputs)),
+            sum(type.nbytes for type in self._held),
             sum(block.nbytes for _, block in self.program.constants),
             size, memory.bound, window, self._leaving(), most_alive(self._others) + sum(inside), self._largest(),
         )  # fmt: skip
+
+    @cached_property
+    def _held(self) -> tuple[Type, ...]:
+        """The inputs, of those that lie in common registers the parts that the rank replaces."""
+        parts = {} if self.program.sharing is None else self.program.sharing.parts
+        wholes = {common.input for common in parts.values()}
+        twice = {self.program.inputs[common.old] for common in parts.values() if common.is_part}
+        return self.local.types([n for n in self.local.inputs if n not in wholes and n not in twice])
 
     @cached_property
     def _shown(self) -> Collection[int]:
@@ -198,7 +207,7 @@ class _Measured:
         moments = {span.first for span in spans.values()}
         peak = max(moments, key=lambda now: (sum(_alive(span, now) for span in spans.values()), -now), default=0)
         found = [self._register(number) for number, span in spans.items() if _alive(span, peak)]
-        held = [Register(type.nbytes, f"{type}, an input", "") for type in self.local.types(self.local.inputs)]
+        held = [Register(type.nbytes, f"{type}, an input", "") for type in self._held]
         return tuple(sorted([*found, *held], key=lambda each: -each.size)[:SHOWN])
 
     def _register(self, number: int) -> Register:

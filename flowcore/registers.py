@@ -1,9 +1,9 @@
 """Common registers: tensors that the ranks of a host keep once, and how they know that one may be written over.
 
-A tensor's block on each of these ranks is then an array over the same memory. A program overwrites it only where no
-rank holds the old value otherwise (`ownership`): each says so before the ranks meet at the beginning of a run, and
-reads after it what the others said. Where somebody holds it, the tensor gets a new register, and the old one stays as
-long as anybody sees it.
+A tensor's block on each of these ranks is then an array over the same memory, or over its part of it. A program
+overwrites it only where no rank holds the old value otherwise (`ownership`): each says so before the ranks meet at the
+beginning of a run, and reads after it what the others said. Where somebody holds it, the tensor gets a new register,
+and the old one stays as long as anybody sees it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ class Kept:
             self.version += 1
         return windows is not None
 
-    def array(self) -> Array:
-        """The register."""
+    def array(self, part: Common | None = None) -> Array:
+        """The register, or the part of it that the rank replaces; no view of another array."""
         shift = -ctypes.addressof(self.window) % ALIGNMENT
-        return np.ndarray(self.type.shape, self.type.dtype, self.window, shift)
+        shape = self.type.shape if part is None else part.part.shape
+        first = 0 if part is None else part.start * self.type.dtype.itemsize
+        return np.ndarray(shape, self.type.dtype, self.window, shift + first)
 
-    def give(self) -> Array:
-        """The register as a block of the tensor, which nobody may write to."""
-        array = self.array()
+    def give(self, common: Common) -> Array:
+        """The rank's block of the tensor, which nobody may write to."""
+        array = self.array(common if common.is_part else None)
         array.setflags(write=False)
         self.given = ref(array)
         return array
@@ -124,7 +126,8 @@ class Registers:
                     given = blocks[common.old]
                     assert given is not None
                     first, size = common.start, common.part.size
-                    self.part(common)[...] = given.reshape(-1)[first : first + size].reshape(common.part.shape)
+                    own = given if common.is_part else given.reshape(-1)[first : first + size]
+                    self.part(common)[...] = own.reshape(common.part.shape)
             transport.barrier(self.ranks)
         seen = [kept.version for kept in self.kept.values()]
         is_elsewhere = seen != self.seen
@@ -134,7 +137,7 @@ class Registers:
     def give(self, outputs: list[Array | None]) -> list[Array | None]:
         """`outputs` with the tensors' new blocks."""
         for common in self.commons:
-            outputs[common.new] = self.kept[common.index].give()
+            outputs[common.new] = self.kept[common.index].give(common)
         return outputs
 
     def whole(self, index: int) -> Array:
@@ -143,5 +146,4 @@ class Registers:
 
     def part(self, common: Common) -> Array:
         """What this rank writes of a register."""
-        found: Array = self.whole(common.index).reshape(-1)[common.start : common.start + common.part.size]
-        return found.reshape(common.part.shape)
+        return self.kept[common.index].array(common)

@@ -252,13 +252,15 @@ def lower(
     pairs = [(inputs[old], outputs[new]) for old, new in updates]
     own = [(old, new) for old, new in pairs if old is not None and new is not None]
     wholes = {part: common.input for part, common in joint.parts.items()}
-    local, taken = donate(local, own + joint.updates(local), wholes)
+    common = joint.updates(local, outputs)
+    local, taken = donate(local, own + common, wholes)
     constants, nodes = _constants(local) if stages else ({}, local.nodes)
     sharing = None
     if joint.ranks:
-        local, nodes, shown = show(local, nodes, rank, joint.parts, taken)
-        common = Registers(rank, joint.ranks, joint.commons, joint.count)
-        sharing = Sharing(rank, joint.ranks, shown, joint.parts, common)
+        local, nodes, shown = show(local, nodes, rank, joint.parts, common, taken)
+        outputs = _registers(graph, graph.outputs, local.outputs, rank)
+        registers = Registers(rank, joint.ranks, joint.commons, joint.count)
+        sharing = Sharing(rank, joint.ranks, shown, joint.parts, registers)
     memory, away = Arena({}, 0), Leaving(())
     if stages:
         elsewhere = {*sharing.shown.places, *sharing.shown.own} if sharing else set[int]()

@@ -76,9 +76,14 @@ def compared(run: Callable[[], Sequence[Array]]) -> None:
         assert one.tobytes() == other.tobytes()
 
 
-def model_and_step(shard_states: str | None = "data") -> tuple[fc.nn.Module, Any]:
-    """A model whose parameters every rank holds, and a step that divides the updates among the ranks, if so said."""
+def model_and_step(shard_states: str | None = "data", is_split: bool = False) -> tuple[fc.nn.Module, Any]:
+    """A model whose parameters every rank holds, and a step that divides the updates among the ranks, if so said.
+
+    is_split: of the parameters each rank holds a part, and gathers the rest, for the batch has more rows.
+    """
     mesh = fc.Placement(fc.world_size(), ["data"])
+    if is_split:
+        return perceptron((24, 40, 12), 400, placement=mesh, parameters="S0", lr=1e-2)
     return perceptron((24, 40, 12), 13, placement=mesh, lr=1e-2, shard_states=shard_states)
 
 
@@ -107,9 +112,9 @@ def seen(held: Sequence[Any]) -> list[Array]:
     return [np.array(one.to_local() if isinstance(one, fc.Tensor) else one) for one in held]
 
 
-def trained_with_holder(holder: str, who: int) -> list[Array]:
+def trained_with_holder(holder: str, who: int, is_split: bool = False) -> list[Array]:
     """The parameters after some steps, in which rank `who` holds earlier ones, and sees that they do not change."""
-    model, step = model_and_step()
+    model, step = model_and_step(is_split=is_split)
     compiled, held, copies = fc.compile(step), [], []
     for number in range(5):
         compiled()

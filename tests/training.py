@@ -16,16 +16,18 @@ def perceptron(
     activation: type[fc.nn.Module] = fc.nn.ReLU,
     *,
     placement: fc.Placement | None = None,
+    parameters: str = "B",
     **options: Any,
 ) -> tuple[fc.nn.Module, Callable[..., fc.Tensor]]:
     """(model, step) for AdamW with `options` on the same examples again and again, on `placement` split by rows.
 
+    `parameters`: how they lie there.
     `step(scale)` multiplies the scores by `scale`, 1 unless said otherwise, and returns the loss.
     """
     fc.manual_seed(0)
     model = fc.nn.Sequential(fc.nn.Linear(*widths[:2]), activation(), fc.nn.Linear(*widths[1:]))
     if placement is not None:
-        model.place(placement)
+        model.place(placement, {"*": parameters})
     opt = fc.optim.AdamW(model.parameters(), **options)
     draw, sbp = np.random.default_rng(0), None if placement is None else "S0"
     x = fc.asarray(draw.normal(size=(rows, widths[0])).astype("float32"), placement=placement, sbp=sbp)

@@ -24,16 +24,21 @@ SMALL = 64 << 10
 """Bytes of a block that is read from all peers, however many they are and however little each of them holds."""
 
 
-def arranged(graph: Graph, hosts: Hosts, common: Container[int] = ()) -> tuple[Graph, dict[int, int]]:
+def arranged(
+    graph: Graph, hosts: Hosts, common: Container[int] = (), there: Container[int] = ()
+) -> tuple[Graph, dict[int, int]]:
     """A physical graph with its nodes in another order, and the group of every change of layout within a host.
 
-    common: the values for which the ranks of a host have a register in common.
+    common: the values for which the ranks of a host have a register in common. there: those that it holds from the
+    beginning, so that nobody needs to meet for them.
     """
     lists = lists_of(graph)
     shared = {
         place
         for place, node in enumerate(graph.nodes)
-        if (node.outputs and node.outputs[0] in common) or _is_shared(graph, node, hosts, lists)
+        if node.outputs
+        and node.outputs[0] not in there
+        and (node.outputs[0] in common or _is_shared(graph, node, hosts, lists))
     }
     if not shared:
         return graph, {}

@@ -1,21 +1,24 @@
-"""Which values a host keeps once for all its ranks: replicas that a program reads and replaces part by part.
+"""Which values a host keeps once for all its ranks: what a program reads whole and replaces part by part.
 
 A parameter that all ranks hold, and whose new value each of them computes a part of, needs one *common* register on a
 host: every rank reads it, and writes its part of the new value over the old one. The gather that the plan asks for is
-then nothing but a meeting.
+then nothing but a meeting. A parameter of which each rank holds a part, and which is gathered to be read, lies there
+as well: it is there whole when the program begins, and its gathers are nothing at all. Ranks meet between the last of
+them to read it and the first to write its part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowcore.boxing_op import Boxing
+from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.route import range_of
 from flowcore.graph import Graph, Node
 from flowcore.op import Type
 from flowcore.passes.checks import may_raise
-from flowcore.passes.donate import Update
+from flowcore.passes.donate import Update, makes_memory
 from flowcore.placement.layout import Box, box_shape, box_size
 
 
@@ -25,7 +28,7 @@ class Common:
 
     index: among those of the program. old, new: positions of the input it holds and of the output that replaces that.
     type: of the block. box, part, start: what this rank computes, its type and its first element in the block.
-    input: the number of the input in the graph of the rank.
+    is_part: whether the input is the part, not the whole. input: the number of the whole in the graph of the rank.
     """
 
     index: int
@@ -36,6 +39,7 @@ class Common:
     box: Box
     part: Type
     start: int
+    is_part: bool
     input: int = -1
 
     @property
@@ -51,18 +55,58 @@ def commons(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...]) -> 
     found: dict[int, dict[int, Common]] = {}
     for index, (old, new) in enumerate(updates):
         before, after = graph.inputs[old], graph.outputs[new]
-        node = graph.nodes[maker[after]] if after in maker else None
         is_once = graph.outputs.count(after) == 1 and before not in graph.outputs and after not in found
-        # an error must find the value as it was
-        is_safe = node is not None and maker.get(node.inputs[0], settled + 1) > settled
-        if node is not None and is_once and is_safe and graph.values[before] == graph.values[after]:
-            by_rank = _by_rank(graph, node, hosts, (index, old, new))
-            if by_rank:
-                found[after] = by_rank
+        if after not in maker or not is_once or graph.values[before] != graph.values[after]:
+            continue
+        node = graph.nodes[maker[after]]
+        if isinstance(node.op, Boxing) and maker.get(node.inputs[0], settled + 1) > settled:
+            # an error must find the value as it was
+            found[after] = _by_rank(graph, node, hosts, (index, old, new), is_part=False)
+        gathers = [each for each in graph.nodes if isinstance(each.op, Boxing) and each.inputs[0] == before]
+        if not found.get(after) and maker[after] > settled:
+            for node in gathers:
+                found[node.outputs[0]] = _by_rank(graph, node, hosts, (index, old, new), is_part=True)
+                if found[node.outputs[0]]:
+                    break
+    return {number: by_rank for number, by_rank in found.items() if by_rank}
+
+
+def unmet(graph: Graph, groups: Mapping[int, int], every: Mapping[int, Mapping[int, Common]]) -> set[int]:
+    """Those gathered values among `every` that a rank may still read when another replaces its part.
+
+    groups: by place the changes of layout at which ranks of a host meet, and the meeting.
+    """
+    maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
+    ranks = {place: set(_plan(graph, graph.nodes[place]).ranks) for place in groups}
+    found = set()
+    for number, by_rank in every.items():
+        common = next(iter(by_rank.values()))
+        last, end = _last_read(graph, number), maker[graph.outputs[common.new]]
+        between = [ranks[place] for place in groups if last < place < end and groups[place] != groups.get(last)]
+        if common.is_part and not all(any(met.issuperset(c.ranks) for met in between) for c in by_rank.values()):
+            found.add(number)
     return found
 
 
-def _by_rank(graph: Graph, node: Node, hosts: tuple[int, ...], named: tuple[int, int, int]) -> dict[int, Common]:
+def _plan(graph: Graph, node: Node) -> BoxingPlan:
+    assert isinstance(node.op, Boxing)
+    return node.op.plan(graph.values[node.inputs[0]].type)
+
+
+def _last_read(graph: Graph, number: int) -> int:
+    """The place of the last node that reads a value, or what is a view of it."""
+    family, last = {number}, -1
+    for place, node in enumerate(graph.nodes):
+        if not family.isdisjoint(node.inputs):
+            last = place
+            if not makes_memory(node.op):
+                family.update(node.outputs)
+    return last
+
+
+def _by_rank(
+    graph: Graph, node: Node, hosts: tuple[int, ...], named: tuple[int, int, int], is_part: bool
+) -> dict[int, Common]:
     """The common register for the result of `node` as every rank sees it; empty where there cannot be one."""
     if not isinstance(node.op, Boxing):
         return {}
@@ -86,7 +130,7 @@ def _by_rank(graph: Graph, node: Node, hosts: tuple[int, ...], named: tuple[int,
             if start is None or not _is_inside(part, whole):
                 return {}
             block, own = (Type(box_shape(box), type.dtype) for box in (whole, part))
-            found[rank] = Common(*named, tuple(ranks), block, part, own, start if own.size else 0)
+            found[rank] = Common(*named, tuple(ranks), block, part, own, start if own.size else 0, is_part)
     return found
 
 

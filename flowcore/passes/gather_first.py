@@ -19,8 +19,8 @@ def gather_first(graph: Graph) -> Graph:
     maker = {number: node for node in graph.nodes for number in node.outputs}
     builder = Builder(graph)
     for node in graph.nodes:
-        made = maker.get(node.inputs[0]) if isinstance(node.op, Boxing) and node.op.hosts else None
-        if made is None or made.op.name != "permute" or not grows(graph, node):
+        made = maker.get(node.inputs[0]) if isinstance(node.op, Boxing) else None
+        if made is None or made.op.name != "permute" or not (_is_better(node, made, graph) and grows(graph, node)):
             builder.nodes.append(node)
             continue
         assert isinstance(node.op, Boxing)
@@ -32,3 +32,9 @@ def gather_first(graph: Graph) -> Graph:
         (came,) = builder.node(op, made.inputs, [gathered], node.where, node.reason)
         builder.nodes.append(Node(made.op, (came,), node.outputs, made.where))
     return builder.graph(graph.outputs)
+
+
+def _is_better(node: Node, made: Node, graph: Graph) -> bool:
+    """Whether something is gained: `node` gathers between hosts, or an input, which a host may hold whole."""
+    assert isinstance(node.op, Boxing)
+    return bool(node.op.hosts) or made.inputs[0] in graph.inputs

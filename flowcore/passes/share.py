@@ -20,7 +20,7 @@ from flowcore.local import Move, localize
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.op import OPS, Type
 from flowcore.passes.arrange import Hosts, arranged
-from flowcore.passes.common import Common, commons
+from flowcore.passes.common import Common, commons, unmet
 from flowcore.passes.divide import divide
 from flowcore.passes.donate import Update, roots
 from flowcore.passes.overlap import timetable
@@ -34,8 +34,9 @@ JOINED = {"sum": ("add", "fiuc"), "max": ("maximum", "fiu"), "min": ("minimum", 
 class Shared:
     """The graph of one rank that shares memory with others; `ranks`: all of these, () where there are none.
 
-    commons: the registers it has in common with them; behind the inputs of the graph stands, for each of these, the
-    part that the rank replaces. count: those that any rank may have.
+    commons: the registers it has in common with them; behind the inputs of the graph stand, for each of these, the
+    whole, where the rank holds a part alone, and then the parts that the rank replaces. count: those that any rank may
+    have.
     """
 
     graph: Graph
@@ -53,13 +54,18 @@ class Shared:
         """The inputs that lie in common registers."""
         return {*self.parts, *(common.input for common in self.commons)}
 
-    def updates(self, graph: Graph) -> list[Update]:
-        """(part, result) of the common registers, once the graph has become `graph`."""
+    def updates(self, graph: Graph, outputs: Sequence[int | None]) -> list[Update]:
+        """(part, result) of the common registers, once the graph has become `graph`; outputs: by position, its own."""
         shown: dict[int, int] = {}
         for node in graph.nodes:
             if isinstance(node.op, Post):
                 shown.update(zip(node.op.keys, node.inputs, strict=True))
-        return [(part, shown[common.key]) for part, common in self.parts.items()]
+        found = []
+        for part, common in self.parts.items():
+            result = outputs[common.new] if common.is_part else shown[common.key]
+            assert result is not None
+            found.append((part, result))
+        return found
 
 
 def shared(
@@ -73,11 +79,11 @@ def shared(
     if not groups or len(near) < 2:
         return Shared(local)
     inputs = dict(zip((n for n in graph.inputs if rank in graph.values[n].placement), local.inputs, strict=True))
-    numbers = {place: ordered.nodes[place].outputs[0] for place in groups}
-    mine = {place: every[number][rank] for place, number in numbers.items() if rank in every.get(number, ())}
-    mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in mine.items()}
-    local = share(local, rank, groups, hosts, digest, mine)
-    return Shared(local, near, tuple(mine.values()), len(updates) if every else 0)
+    served = {place: every[n][rank] for place, node in enumerate(ordered.nodes) for n in node.outputs
+              if rank in every.get(n, ())}  # fmt: skip
+    mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in served.items()}
+    sharer = _Sharer(local, rank, hosts, digest, mine)
+    return Shared(sharer.run(groups), near, tuple(sharer.found.values()), len(updates) if every else 0)
 
 
 def met(
@@ -86,30 +92,29 @@ def met(
     """The graph as `arranged`, tables divided, the groups of what meets, and `commons` of what lies in registers."""
     whole, (graph, tables) = graph, divide(graph, updates, hosts)
     every = commons(graph, updates, hosts)
-    ordered, groups = arranged(graph, hosts, every)
-    while unsafe := every.keys() - commons(ordered, updates, hosts).keys():
-        # in this order something may raise after their new values are written
+    ordered, groups = _arranged(graph, hosts, every)
+    # in this order something may raise after their new values are written, or be read then
+    while unsafe := {*(every.keys() - commons(ordered, updates, hosts).keys()), *unmet(ordered, groups, every)}:
         if unsafe & tables:
             graph, tables = whole, set()
             every = commons(graph, updates, hosts)
         else:
             every = {number: common for number, common in every.items() if number not in unsafe}
-        ordered, groups = arranged(graph, hosts, every)
+        ordered, groups = _arranged(graph, hosts, every)
     return ordered, groups, every
 
 
-def share(
-    local: Graph, rank: int, groups: Mapping[int, int], hosts: Hosts, digest: int, commons: Mapping[int, Common]
-) -> Graph:
-    """The graph of `rank` with what `arranged` put into `groups` as meetings, views and ordinary operators.
-
-    commons: by the change of layout that each serves. Behind the inputs of `local` stand, in their order, what this
-    rank replaces of each.
-    """
-    return _Sharer(local, rank, hosts, digest, commons).run(groups)
+def _arranged(graph: Graph, hosts: Hosts, every: Mapping[int, Mapping[int, Common]]) -> tuple[Graph, dict[int, int]]:
+    there = {number for number, by_rank in every.items() if any(common.is_part for common in by_rank.values())}
+    return arranged(graph, hosts, every, there)
 
 
 class _Sharer:
+    """The graph of `rank` with what `arranged` put into groups as meetings, views and ordinary operators.
+
+    commons: by the place of the change of layout that each serves, with the input that lies there.
+    """
+
     def __init__(
         self, local: Graph, rank: int, hosts: Hosts, digest: int, commons: Mapping[int, Common]
     ) -> None:
@@ -119,8 +124,16 @@ class _Sharer:
         self.seen: set[int] = set()
         self.results: set[int] = set()
         self.parts = {(common.input, common.box): self._value(common.part) for common in commons.values()}
+        self.found = dict(commons)
+        """`commons` with the number of the whole."""
+        for place, common in commons.items():
+            if common.is_part:
+                self.new[common.input] = self.parts[common.input, common.box]
+                self.found[place] = replace(common, input=self._value(common.type))
 
     def run(self, groups: Mapping[int, int]) -> Graph:
+        """The graph; behind its inputs stand wholes and parts of common registers, these in the order of `found`."""
+
         def group(node: Node) -> int:
             return groups.get(node.op.place, -1) if isinstance(node.op, Move) else -1
 
@@ -129,18 +142,21 @@ class _Sharer:
                 self._meet(number, [self._renamed(node) for node in nodes])
                 continue
             for node in nodes:
-                part = self._part(node)
-                if part is None:
+                there = self._there(node)
+                if there is None:
                     self.nodes.append(self._renamed(node))
                 else:
-                    self.new[node.outputs[0]] = part
+                    self.new[node.outputs[0]] = there
         outputs = tuple(self.new.get(number, number) for number in self.local.outputs)
-        inputs = (*self.local.inputs, *self.parts.values())
+        wholes = (common.input for common in self.found.values() if common.is_part)
+        inputs = (*self.local.inputs, *wholes, *self.parts.values())
         return self._kept(Graph(tuple(self.values), inputs, tuple(self.nodes), outputs))
 
-    def _part(self, node: Node) -> int | None:
-        """What this rank replaces of a common register, if `node` gives that."""
+    def _there(self, node: Node) -> int | None:
+        """What a common register holds already, if `node` gives that: all of it, or what this rank replaces."""
         op = node.op
+        if isinstance(op, Move) and op.place in self.found and self.found[op.place].is_part:
+            return self.found[op.place].input
         if not isinstance(op, Move) or op.plan.messages or not node.inputs or not node.outputs:
             return None
         needed = op.plan.for_rank(self.rank).needed
@@ -286,7 +302,7 @@ class _Sharer:
         """`graph` with copies of the outputs that would be memory which others, or the next run, write to."""
         held = roots(graph)
         results = {n for n in graph.outputs if held[n] == {n} and n in self.results}
-        lent = {*self.seen, *self.results, *self.parts.values(), *(common.input for common in self.commons.values())}
+        lent = {*self.seen, *self.results, *self.parts.values(), *(common.input for common in self.found.values())}
         copies: dict[int, int] = {}
         for number in graph.outputs:
             if held[number] & lent and number not in results and number not in copies:

@@ -17,7 +17,7 @@ from flowcore.memory import span
 from flowcore.op import Type
 from flowcore.packing import packed
 from flowcore.passes.common import Common
-from flowcore.passes.donate import makes_memory, roots
+from flowcore.passes.donate import Update, makes_memory, roots
 from flowcore.races import Access, Footprint, Group, Memory
 
 SAME_BYTES = ("reshape", "alias", "stop_gradient")
@@ -38,11 +38,17 @@ class Shown:
 
 
 def show(
-    graph: Graph, left: Sequence[Node], rank: int, parts: Mapping[int, Common], taken: Container[int]
+    graph: Graph,
+    left: Sequence[Node],
+    rank: int,
+    parts: Mapping[int, Common],
+    updates: Sequence[Update],
+    taken: Container[int],
 ) -> tuple[Graph, list[Node], Shown]:
     """`graph` and those of its nodes that are `left` to run, with copies of what cannot be made where peers see it.
 
-    taken: the inputs whose memory takes a result; parts: those that are parts of common registers.
+    taken: the inputs whose memory takes a result; parts: those that are parts of common registers, and updates: what
+    replaces each of them.
     """
     by_key = {common.key: (number, common) for number, common in parts.items()}
     values, maker = list(graph.values), {number: node for node in left for number in node.outputs}
@@ -68,10 +74,19 @@ def show(
                 own[made] = by_key[key][1]
                 continue
             keys[key] = made
+    ends: dict[int, Node] = {}
+    for part, number in updates:
+        if parts[part].is_part and part not in taken:  # copied at the end, when peers have read what lies there
+            values.append(values[number])
+            ends[number] = Node(Collect(values[number].type, (((...,), 1),)), (number,), (len(values) - 1,))
+        if parts[part].is_part:
+            own[ends[number].outputs[0] if number in ends else number] = parts[part]
     every, those = (
-        [each for node in nodes for each in (*copies.get(id(node), ()), node)] for nodes in (graph.nodes, left)
+        [*(each for node in nodes for each in (*copies.get(id(node), ()), node)), *ends.values()]
+        for nodes in (graph.nodes, left)
     )
-    graph = Graph(tuple(values), graph.inputs, tuple(every), graph.outputs)
+    outputs = tuple(ends[number].outputs[0] if number in ends else number for number in graph.outputs)
+    graph = Graph(tuple(values), graph.inputs, tuple(every), outputs)
     lives, types = _lives(graph, those, keys), {number: graph.values[number].type for number in keys.values()}
 
     def shown(ends: Mapping[int, tuple[int, int]], apart: Shown | None) -> Shown:

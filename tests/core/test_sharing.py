@@ -170,12 +170,50 @@ def test_a_host_keeps_one_copy_of_what_its_ranks_replace_part_by_part() -> None:
     assert all(np.shares_memory(one, other) for one, other in zip(first, second, strict=True))
 
 
+def test_a_host_keeps_a_parameter_whole_of_which_each_rank_holds_a_part() -> None:
+    def run() -> list[Any]:
+        model, step = model_and_step(is_split=True)
+        compiled = fc.compile(step)
+        losses = [compiled().item() for _ in range(4)]
+        (program,) = programs(compiled)
+        assert len(program.sharing.parts) == 4 and not any(view.key < 0 for view in _views(program))
+        (own,) = {part.shape[0] for part in blocks(model)[:1]}
+        assert own == 20 and not any(block.flags.writeable for block in blocks(model))
+        _, plain = model_and_step(is_split=True)
+        np.testing.assert_allclose(losses, [plain().item() for _ in range(4)], rtol=1e-5)
+        return blocks(model)
+
+    first, second = fc.launch.run(run, ranks=2)
+    for one, other in zip(first, second, strict=True):
+        assert other.ctypes.data == one.ctypes.data + one.nbytes
+
+
+def _views(program: Any) -> list[Any]:
+    return [view for each in program.instructions if isinstance(each.node.op, Wait) for view in each.node.op.views]
+
+
+@pytest.mark.parametrize("is_split", [False, True], ids=["replicas", "parts"])
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str) -> None:
-    alone = fc.launch.run(trained_with_holder, ranks=2, args=(holder, 9))
-    for found in fc.launch.run(trained_with_holder, ranks=2, args=(holder, 1)):
-        for one, other in zip(found, alone[0], strict=True):
+def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str, is_split: bool) -> None:
+    alone = fc.launch.run(trained_with_holder, ranks=2, args=(holder, 9, is_split))
+    held = fc.launch.run(trained_with_holder, ranks=2, args=(holder, 1, is_split))
+    for found, expected in zip(held, alone, strict=True):
+        for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_the_proof_sees_a_part_written_while_peers_read_the_whole() -> None:
+    def run() -> Footprint:
+        step = fc.compile(model_and_step(is_split=True)[1])
+        step()
+        return programs(step)[0].sharing.shown.footprint
+
+    every = dict(enumerate(fc.launch.run(run, ranks=3)))
+    assert races(every) == []
+    less = {rank: replace(one, meetings=()) for rank, one in every.items()}
+    assert any("when that may be overwritten" in text for text in races(less))
+    late = {**every, 1: moved(every[1], 10**6, kind="early")}
+    assert any("when that may be overwritten" in text for text in races(late))
 
 
 def test_what_a_step_returns_of_its_parameters_outlives_the_next() -> None:
@@ -205,10 +243,10 @@ def test_what_a_step_returns_of_its_parameters_outlives_the_next() -> None:
 
 
 def test_programs_and_assignments_take_turns_with_the_same_parameters() -> None:
-    def run() -> list[list[float]]:
+    def run(is_split: bool) -> list[list[float]]:
         found = []
         for is_compiled in (False, True):
-            model, step = model_and_step()
+            model, step = model_and_step(is_split=is_split)
             steps = [partial(fc.compile(step) if is_compiled else step, scale) for scale in (1.0, 0.5)]
             losses = []
             for number in range(8):
@@ -222,8 +260,9 @@ def test_programs_and_assignments_take_turns_with_the_same_parameters() -> None:
             found.append(losses)
         return found
 
-    for eager, compiled in fc.launch.run(run, ranks=2):
-        np.testing.assert_allclose(compiled, eager, rtol=1e-5)
+    for is_split in (False, True):
+        for eager, compiled in fc.launch.run(run, ranks=2, args=(is_split,)):
+            np.testing.assert_allclose(compiled, eager, rtol=1e-5)
 
 
 def test_a_rank_that_fails_between_its_meetings_is_named_by_the_others() -> None:

@@ -34,11 +34,12 @@ def test_a_model_trains_alike(is_sharded: bool) -> None:
         np.testing.assert_array_equal(trained(**options)[0], losses)
 
 
+@pytest.mark.parametrize("is_split", [False, True], ids=["replicas", "parts"])
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str) -> None:
-    alone = trained_with_holder(holder, -1)
+def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str, is_split: bool) -> None:
+    alone = trained_with_holder(holder, -1, is_split)
     for who in (0, fc.world_size() - 1):
-        for one, other in zip(trained_with_holder(holder, who), alone, strict=True):
+        for one, other in zip(trained_with_holder(holder, who, is_split), alone, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
