@@ -53,7 +53,7 @@ def in_layers(plan: fc.Plan) -> int:
 @pytest.mark.parametrize("root", [2, 3, 4, 5])
 def test_checkpoints_hold_twice_the_root_of_the_layers_instead_of_all(root: int) -> None:
     depth = root * root
-    # every layer's result and the gradient on its way; with checkpoints the begins of segments and one segment's inside,
+    # every layer's result and the gradient on its way; with checkpoints the begins of segments and the inside of one,
     # where the gradient lies over a result that nothing reads any more
     assert in_layers(gradient_plan(depth, 0)) == depth + 1
     assert in_layers(gradient_plan(depth, root)) == 2 * root
