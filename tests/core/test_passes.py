@@ -110,7 +110,7 @@ def under_way(graph: Graph) -> str:
 def seen(graph: Graph) -> str:
     """What rank 0 shows, and where, when its update is written over its part of the common register."""
     joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
-    after, _, shown = show(joint.graph, joint.graph.nodes, 0, joint.parts, joint.parts)
+    after, _, shown = show(joint.graph, joint.graph.nodes, 0, joint.parts, joint.updates(joint.graph, ()), joint.parts)
     own = "\n".join(f"%{number} is its part of register {common.index}" for number, common in shown.own.items())
     places = "\n".join(f"%{number} lies at byte {place} of {shown.size}" for number, (place, _) in shown.places.items())
     return f"{write_graph(after)}\n{places}\n{own}"
