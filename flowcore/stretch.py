@@ -99,7 +99,7 @@ class Stretch:
             if place not in self.copies:
                 self.copies[place] = np.empty(type.shape, type.dtype)
             np.copyto(self.copies[place], array)
-            array = self.copies[place]
+            array, self.seen[place] = self.copies[place], _nothing
         self._point(root, array)
 
     def _point(self, root: int, array: Array) -> None:

@@ -101,3 +101,15 @@ def test_draws_of_nothing_and_bounds_that_just_fit() -> None:
 def test_a_learning_rate_is_a_number_from_0(lr: float) -> None:
     with pytest.raises(fc.FlowcoreError, match="learning rate"):
         fc.optim.SGD(fc.nn.Linear(2, 2).parameters(), lr=lr)
+
+
+@pytest.mark.parametrize("other", [lambda x: x.T, lambda x: np.repeat(x, 2, axis=0).T[:, ::2]])
+def test_an_argument_that_comes_back_after_one_whose_elements_lie_apart_is_itself(other: Any) -> None:
+    @fc.compile
+    def f(x: fc.Tensor) -> fc.Tensor:
+        return (x * 2 + 1).sum()
+
+    first, second = fc.full((30, 40), 1.0, dtype="float64"), fc.full((40, 30), 5.0, dtype="float64").mT
+    third = fc.asarray(other(np.full((40, 30), 7.0)))
+    found = [f(x).item() for x in (first, second, first, third, first)]
+    assert found == [3600.0, 13200.0, 3600.0, 18000.0, 3600.0]
