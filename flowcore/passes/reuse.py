@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from flowcore.graph import Graph, Node
+from flowcore.passes.show import SAME_BYTES
 
 Roots = Mapping[int, frozenset[int]]
 
@@ -25,14 +26,15 @@ def reuse(
     last = {root: len(nodes) for number in graph.outputs for root in held[number]}
     for position, node in enumerate(nodes):
         last.update((root, max(position, last.get(root, 0))) for number in node.inputs for root in held[number])
-    own: set[int] = set()
+    own: dict[int, int] = {}
     for position, node in enumerate(nodes):
         for result in node.op.new_results(node.outputs):
             if result in elsewhere:
                 continue
             place, register = _place(graph, node, result, own, held, last, position)
             if register < 0:
-                own.add(result)
+                if held[result] == {result}:  # what may be an operand as it lies (`Packed`) is not only ours
+                    own[result] = result
                 continue
             op = node.op.over(place, node.outputs.index(result))
             assert op is not None
@@ -40,20 +42,25 @@ def reuse(
             for number, seen in held.items():
                 if result in seen:
                     held[number] = seen | {register}
+            own[result] = register
             last[register] = max(last[register], last.get(result, position))
+        if node.op.name in SAME_BYTES and node.inputs[0] in own:
+            own[node.outputs[0]] = own[node.inputs[0]]
         found.append(node)
     return found, held
 
 
 def _place(
-    graph: Graph, node: Node, result: int, own: set[int], held: Roots, last: Mapping[int, int], position: int
+    graph: Graph, node: Node, result: int, own: Mapping[int, int], held: Roots, last: Mapping[int, int], position: int
 ) -> tuple[int, int]:
-    """The operand over which `node` can write `result`, and its register; -1 for both where there is none."""
+    """The operand over which `node` can write `result`, and its register; -1 for both where there is none.
+
+    own: per value that certainly lies in a register of the program's own which.
+    """
     for place, number in enumerate(node.inputs):
-        registers = held[number] & own
-        if len(registers) != 1 or graph.values[number].type != graph.values[result].type:
+        register = own.get(number, -1)
+        if register < 0 or graph.values[number].type != graph.values[result].type:
             continue
-        (register,) = registers
         readers = [other for other in node.inputs if register in held[other]]
         is_whole = graph.values[register].type.nbytes == graph.values[result].type.nbytes
         is_free = last[register] == position and readers == [number] and is_whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,3 +171,22 @@ def test_an_error_leaves_small_states_as_they_were() -> None:
     with pytest.raises(fc.FlowcoreError):
         step(fc.ones((3,)), fc.asarray([0, 3]))
     np.testing.assert_array_equal(count.numpy(), 1)
+
+
+TURNED: dict[str, Any] = {
+    "what may be a parameter as it lies": lambda p: fc.where(p > 0, fc.flip(fc.flip(p, axis=1), axis=1), 0.3),
+    "a view whose elements lie apart": fc.grad(
+        lambda x: fc.sum(fc.cumulative_sum(fc.cumulative_sum(x, axis=1) * 0.1, axis=0) ** 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("f", TURNED.values(), ids=TURNED)
+def test_only_what_surely_lies_in_a_register_of_the_program_is_written_over(f: Any) -> None:
+    x = np.random.default_rng(3).normal(size=(33, 33))
+    p = fc.nn.Parameter(x.copy())
+    expected = f(fc.asarray(x)).numpy()
+    step = fc.compile(lambda: f(p).detach())
+    for _ in range(3):
+        np.testing.assert_allclose(step().numpy(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(p.detach().numpy(), x)
