@@ -180,7 +180,11 @@ async def awaited(x: Any) -> Any:
     return x
 
 
-@pytest.mark.parametrize("function", ["strict", 3, generated, awaited, partial(generated)], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    ["strict", 3, generated, awaited, partial(generated)],
+    ids=["a text", "a number", "a generator", "a coroutine", "a partial of a generator"],
+)
 def test_what_cannot_be_traced_is_refused_when_it_is_given(function: Any) -> None:
     for compiled in (fc.compile, fc.compile(plan="strict")):
         with pytest.raises(fc.TraceError, match="a function"):
