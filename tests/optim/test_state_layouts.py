@@ -87,7 +87,7 @@ def reckoned(plan: fc.Plan) -> float:
 
 
 def moved(plan: fc.Plan) -> int:
-    """Bytes moved within a host, which keeps a new parameter once: ranks write their parts, and gathering is a meeting."""
+    """Bytes moved within a host, which keeps a new parameter once: ranks write their parts, gathering moves nothing."""
     replaced = {plan.graph.values[number].type.shape for number in plan.graph.outputs}
     return sum(t.bytes for t in plan.transfers if t.kind != "all_gather" or t.shape not in replaced)
 
