@@ -15,11 +15,15 @@ as many have room in all scratch; what a query does not see is 0.
 
 from __future__ import annotations
 
+import numpy as np
+
 from flowcore.jit.elementary import exp_f4, exp_f8
-from flowcore.jit.lanes import add_f4, add_f8, any_order, distinct, exact, f8, greatest, i8, inf
+from flowcore.jit.lanes import add_f4, add_f8, any_order, distinct, exact, f8, greatest, i8, inf, inlined
 from flowcore.jit.panels import ROWS, multiply, transpose
 
 WIDTH, LANES = 64, 16
+ZERO, ONE, NEW, MORE = i8(0), i8(1), np.bool_(False), np.bool_(True)
+"""Arguments of `multiply`: where they are literals, numba compiles it anew for each."""
 
 
 @exact
@@ -54,23 +58,23 @@ def whole(seen):
     return -(-seen // WIDTH) * WIDTH
 
 
-@exact
+@inlined
 def across(sizes, i, rows, depth, scale, a, a0, distance, turned, scores, width):
     """scores (rows, width) ← scale · a turned, for `rows` queries from number i on, as far as they see."""
     for r in range(0, rows, ROWS):
         few = min(ROWS, rows - r)
         seen = -(-seen_by(sizes, i + r + few - 1) // LANES) * LANES
-        multiply(few, seen, depth, scale, a, a0 + r * distance, distance, 1, turned, 0, width,
-                 False, scores, r * width, width)  # fmt: skip
+        multiply(few, seen, depth, scale, a, a0 + r * distance, distance, ONE, turned, ZERO, width,
+                 NEW, scores, r * width, width)  # fmt: skip
 
 
-@exact
+@inlined
 def along(sizes, i, rows, columns, scores, width, b, b0, distance, adds, y, y0, step):
     """y (rows, columns) ← scores b, for `rows` queries from number i on, as far as they see; added where `adds`."""
     one = y.dtype.type(1)
     for r in range(0, rows, ROWS):
         few = min(ROWS, rows - r)
-        multiply(few, columns, seen_by(sizes, i + r + few - 1), one, scores, r * width, width, 1, b, b0, distance,
+        multiply(few, columns, seen_by(sizes, i + r + few - 1), one, scores, r * width, width, ONE, b, b0, distance,
                  adds, y, y0 + r * step, step)  # fmt: skip
 
 
@@ -101,7 +105,7 @@ def _softmax(exp, add):
             fill(scores[r * width + seen : r * width + width], zero)
             factors[r] = zero if total == 0 else one / total
 
-    return distinct(softmax, exp, add)
+    return distinct(softmax, exp, add, compile=inlined)
 
 
 def _forward(exp, add):
@@ -126,9 +130,9 @@ def _forward(exp, add):
                     row, factor = scores[r * width : r * width + whole(seen_by(sizes, i + r))], factors[r]
                     for c in range(row.shape[0]):
                         row[c] *= factor
-                along(sizes, i, rows, columns, scores, width, v, v0, at_v[2], False, y, y0 + i * at_y[2], at_y[2])
+                along(sizes, i, rows, columns, scores, width, v, v0, at_v[2], NEW, y, y0 + i * at_y[2], at_y[2])
 
-    return distinct(forward, exp, add)
+    return distinct(forward, exp, add, compile=inlined)
 
 
 def _backward(exp, add):
@@ -187,11 +191,13 @@ def _backward(exp, add):
                     for c in range(slope.shape[0]):
                         slope[c] = (slope[c] - mean) * weights[c] * scale
                 seen = seen_by(sizes, i + rows - 1)
-                multiply(seen, columns, rows, one, scores, 0, 1, width, dy, dy_i, at_dy[2], True, dv, dv0, at_dv[2])
-                multiply(seen, features, rows, one, slopes, 0, 1, width, q, q_i, at_q[2], True, dk, dk0, at_dk[2])
+                multiply(seen, columns, rows, one, scores, ZERO, ONE, width,
+                         dy, dy_i, at_dy[2], MORE, dv, dv0, at_dv[2])  # fmt: skip
+                multiply(seen, features, rows, one, slopes, ZERO, ONE, width,
+                         q, q_i, at_q[2], MORE, dk, dk0, at_dk[2])  # fmt: skip
                 along(sizes, i, rows, features, slopes, width, k, k0, at_k[2], adds, dq, dq0 + i * at_dq[2], at_dq[2])
 
-    return distinct(backward, exp, add)
+    return distinct(backward, exp, add, compile=inlined)
 
 
 forward_f4, forward_f8 = _forward(exp_f4, add_f4), _forward(exp_f8, add_f8)

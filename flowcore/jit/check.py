@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flowcore.jit.lanes import exact
+from flowcore.jit.lanes import inlined
 
 
-@exact
+@inlined
 def below(length, x):
     """0, or 1 where an element of `x` is outside 0..length-1."""
     bad = 0
@@ -14,7 +14,7 @@ def below(length, x):
     return bad
 
 
-@exact
+@inlined
 def below_or(length, other, x):
     """0, or 1 where an element of `x` is outside 0..length-1 and not `other`."""
     bad = 0

@@ -23,8 +23,9 @@ PATCHES, ROWS = 2**19, (64, 512)
 NAMES = {"float32": "f4", "float64": "f8"}
 METHODS = {"y": "forward", "x": "backward", "w": "correlate"}
 BY_TILES = "from flowcore.jit.winograd import by_form\nloop = by_form({!r}, {}, {}, {}, {})\n"
-GATHERED = """from flowcore.jit.patches import exact, {name}
-@exact
+GATHERED = """from flowcore.jit.patches import {name}
+
+@inlined
 def loop(rows, {numbers}, a, b, result, turned, patches):
     {name}(rows, {form}, a, b, result, turned, patches)
 """

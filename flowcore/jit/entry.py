@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import carray
 from numba.core import types as numba_types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from flowcore.jit.lanes import exact
 
@@ -21,13 +21,25 @@ ENTRY = types.int64(WORDS)
 """The signature of an entry, and that of `run`."""
 
 
-def _pointer(context, address, kind):
-    """`address` as a pointer to elements of `kind`, one of numba's dtypes."""
+def _flat(context, words, place, kind):
+    """The flat array of `kind` whose address and length are words number `place` and `place` + 1.
+
+    Written in place: a function would be compiled anew for every place.
+    """
 
     def generate(context, builder, signature, given):
-        return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
+        made = signature.return_type
+        address, length = (
+            builder.load(builder.gep(given[0], [builder.add(given[1], given[1].type(n))])) for n in range(2)
+        )
+        number = context.get_data_type(kind.dtype)
+        size = context.get_abi_sizeof(number)
+        array = context.make_array(made)(context, builder)
+        data = builder.inttoptr(address, number.as_pointer())
+        populate_array(array, data, [length], [length.type(size)], length.type(size), None)
+        return array._getvalue()
 
-    return types.CPointer(kind.dtype)(types.int64, kind), generate
+    return types.Array(kind.dtype, 1, "C")(WORDS, types.int64, kind), generate
 
 
 def _call(context, address, words, place):
@@ -41,14 +53,8 @@ def _call(context, address, words, place):
     return types.int64(types.int64, WORDS, types.int64), generate
 
 
-pointer: Any = intrinsic(_pointer)
+flat: Any = intrinsic(_flat)
 call: Any = intrinsic(_call)
-
-
-@exact
-def flat(words, place, kind):
-    """The flat array of `kind` whose address and length are words number `place` and `place` + 1."""
-    return carray(pointer(words[place], kind), words[place + 1])
 
 
 @exact

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import types as numba_types
 from numba.extending import intrinsic
 
-from flowcore.jit.lanes import exact
+from flowcore.jit.lanes import inlined
 
 types: Any = numba_types  # some are made when it is imported
 
@@ -28,7 +28,7 @@ def _call(context, address, words):
 call: Any = intrinsic(_call)
 
 
-@exact
+@inlined
 def product(arguments, move, execute, primitive, stream, first, second, result, rest, a, b, c, scratch):
     """c ← the product that `primitive` is for; 0 where all is well.
 

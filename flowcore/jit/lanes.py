@@ -27,6 +27,9 @@ INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrappe
 exact = numba.njit(**INNER)
 fused = numba.njit(fastmath={"contract"}, forceinline=True, **INNER)
 any_order = numba.njit(fastmath={"reassoc", "nsz"}, **INNER)
+# numba optimises a function and all that it calls, then again within each caller: what is called once in a kernel, or
+# seldom, is compiled with its caller only. It is as exact as that
+inlined = numba.njit(inline="always", **INNER)
 
 
 def distinct(function: Any, *parts: Any, compile: Any = exact) -> Any:

@@ -16,13 +16,14 @@ class Kernel:
 
     source: Python text that defines `loop`, a function compiled by numba, or imports it under that name. numbers: how
     many it takes. kinds: those of the elements of its arrays ("f4", "i8", …). checks: whether `loop` returns a number,
-    0 where all is well; else it returns nothing.
+    0 where all is well; else it returns nothing. groups: how many of the first numbers come together, as tuples.
     """
 
     source: str
     numbers: int
     kinds: tuple[str, ...]
     checks: bool = False
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flowcore.jit.blas import gemm
-from flowcore.jit.lanes import exact
+from flowcore.jit.lanes import inlined
 
 
-@exact
+@inlined
 def products(m, n, k, ta, tb, lda, ldb, ldc, p, pa, pb, pc, q, qa, qb, qc, is_turned, a, b, c):
     """c (m, n) ← op(a) (m, k) op(b) (k, n), p times q times, from places pa, pb, pc and qa, qb, qc elements further on.
 

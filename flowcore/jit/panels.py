@@ -37,6 +37,8 @@ def tile(rows: int, vectors: int, is_narrow: bool) -> Any:
         lanes = 1 if is_narrow else BYTES // size
 
         def generate(context, builder, signature, given):
+            # the loops over tiles are compiled once, not at every place that calls them
+            builder.function.attributes.add("noinline")
             depth, alpha, a0, ai, ak, b0, bk, adds, c0, ci = (given[n] for n in (0, 1, 3, 4, 5, 7, 8, 9, 11, 12))
             kind = context.get_value_type(c.dtype)
             vector = kind if is_narrow else ir.VectorType(kind, lanes)
@@ -140,6 +142,7 @@ def _turned(context, x, at, distance, y, to, step):
     lanes = BYTES // size
 
     def generate(context, builder, signature, given):
+        builder.function.attributes.add("noinline")
         vector = ir.VectorType(context.get_value_type(x.dtype), lanes)
 
         def places(array, data, first, distance):

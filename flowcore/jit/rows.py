@@ -57,7 +57,7 @@ ONE_CHECK = CHECK.format(indices="indices")
 TAKE = """
 from flowcore.jit.fetch import fetch
 
-@exact
+@inlined
 def loop(K, G, C, first, N, total, W, V, {arguments}):
     {check}
     last = indices.shape[0] - 1
@@ -88,7 +88,7 @@ BESIDE = """row = y[(n * (W + G * C + V) + {start}):][:{width}]
             row[q] = source[q]
         """
 ADD = """
-@exact
+@inlined
 def loop(K, C, first, N, total, rows, indices, y):
     {check}
     y[:] = 0

@@ -32,6 +32,8 @@ CALL = re.compile(r"[a-z]\w+\(|/")
 HEAVY = 4
 FUNCTION = re.compile(r"\b([a-z]\w*)\(")
 FUNCTIONS = re.compile(r"^def ([a-z]\w*_[a-z]\d)\(", re.MULTILINE)
+INLINED = 30
+"""The most arguments of a call that numba writes into its caller."""
 LETTER = re.compile(r"\b[abc]\b")
 
 
@@ -187,8 +189,9 @@ class _Writer:
     def text(self) -> str:
         periodic = [number for number, item in enumerate(self.body.inputs) if "p" in item.space]
         repeats = [name for number in periodic for name in (f"q{number}", f"p{number}")]
-        arguments = ", ".join(["R", "C", *repeats, *self.arrays, *self.scratch.values()])
-        self.lines = ["@exact", f"def loop({arguments}):"]
+        arguments = ["R", "C", *repeats, *self.arrays, *self.scratch.values()]
+        # written into its entry, what is compiled is half as much
+        self.lines = ["@inlined" if len(arguments) <= INLINED else "@exact", f"def loop({', '.join(arguments)}):"]
         self._uniform()
         self.put(1, "for r in range(R):")
         self._row()

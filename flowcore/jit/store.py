@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from importlib import metadata, util
+from itertools import accumulate, pairwise
 from pathlib import Path
 from platform import machine, node, python_version
 from shutil import rmtree
@@ -101,7 +102,10 @@ def _text(kernel: Kernel) -> str:
     """The module of an entry."""
     kinds = "".join(f"K{kind} = KINDS[{kind!r}]\n" for kind in sorted({*kernel.kinds}))
     arrays = (f"flat(words, {kernel.numbers + 2 * place}, K{kind})" for place, kind in enumerate(kernel.kinds))
-    call = f"loop({', '.join([*(f'words[{place}]' for place in range(kernel.numbers)), *arrays])})"
+    numbers = [f"words[{place}]" for place in range(kernel.numbers)]
+    ends = [0, *accumulate(kernel.groups)]
+    groups = [f"({', '.join(numbers[first:end])},)" for first, end in pairwise(ends)]
+    call = f"loop({', '.join([*groups, *numbers[ends[-1] :], *arrays])})"
     body = f"return {call}" if kernel.checks else f"{call}\n    return 0"
     return MODULE.format(source=kernel.source, kinds=kinds, body=body)
 

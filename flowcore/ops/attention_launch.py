@@ -6,7 +6,6 @@ such form, has a mask or another dtype, is left to numpy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -24,7 +23,8 @@ LEAST, MOST = 8, 32
 DTYPES = ("f4", "f8")
 WIDTH = 64
 """Keys are counted up to a whole number of so many in scratch, as `flowcore.jit.attention` does."""
-SIZES = ("outer", "inner", "queries", "keys", "features", "columns", "base", "step", "block", "scale")
+SIZES, STEPS = 10, 3
+"""Numbers of a kernel, and those of each operand and result, that come together."""
 ARRAYS = {"forward": ("q", "k", "v", "y"), "backward": ("q", "k", "v", "dy", "dq", "dk", "dv")}
 RESULTS = {"forward": 1, "backward": 3}
 
@@ -83,14 +83,8 @@ def launch(
 
 
 def kernel(kind: str, dtype: str, scratches: int) -> Kernel:
-    """Kernel `kind` of `flowcore.jit.attention` for elements of `dtype`, its numbers one by one."""
-    names: Sequence[str] = ARRAYS[kind]
-    strides = [f"{part}_{name}" for name in names for part in ("outer", "inner", "row")]
-    arrays = [*names, *(f"s{place}" for place in range(scratches))]
-    grouped = (f"(outer_{name}, inner_{name}, row_{name})" for name in names)
-    source = (
-        f"from flowcore.jit.attention import {kind}_{dtype}\n\n\n"
-        f"@exact\ndef loop({', '.join([*SIZES, *strides, *arrays])}):\n"
-        f"    {kind}_{dtype}(({', '.join(SIZES)}), {', '.join(grouped)}, {', '.join(arrays)})\n"
-    )
-    return Kernel(source, len(SIZES) + len(strides), (dtype,) * len(arrays))
+    """Kernel `kind` of `flowcore.jit.attention` for elements of `dtype`."""
+    names = ARRAYS[kind]
+    source = f"from flowcore.jit.attention import {kind}_{dtype} as loop\n"
+    groups = (SIZES, *(STEPS for _ in names))
+    return Kernel(source, sum(groups), (dtype,) * (len(names) + scratches), groups=groups)

@@ -33,7 +33,8 @@ def upright(graph: Graph) -> Graph:
     """`graph` with families transposed in which some product gains by it."""
     families, made = _families(graph), {number: node for node in graph.nodes for number in node.outputs}
     tall = {families[node.outputs[0]] for node in graph.nodes if _is_wide(graph, node, made)}
-    turned = {number for number, family in families.items() if family in tall - _bound(graph, families)}
+    free = tall - _bound(graph, families) if tall else tall
+    turned = {number for number, family in families.items() if family in free}
     return _Turner(graph, turned).run() if turned else graph
 
 
