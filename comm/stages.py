@@ -102,7 +102,11 @@ class UnderWay:
         self, number: int, transport: Transport, block: Array | None, target: Array | None, staging: Array | None
     ) -> None:
         """Stage `number`; what it does not take or give is None. `block` is the same in all stages that take it."""
-        walk = self._walk = Walk(self.plan, self.rank, block, self._take) if number == 0 else self._walk
+        if number == 0:
+            if block is not None and not block.flags.c_contiguous:  # it may be a user's; staging is for others
+                block = block.copy()
+            self._walk = Walk(self.plan, self.rank, block, self._take)
+        walk = self._walk
         assert walk is not None
         self._staging, self._used = staging, 0
         if target is not None and walk.result is None:

@@ -30,7 +30,8 @@ KEPT = 2
 class Pool:
     """Memory that the programs of a rank share: they run one at a time, and nothing in it outlives a run.
 
-    It is as large as the largest program that has run needed. `lock`: whoever runs in it holds it.
+    It is as large as the largest program that has run needed. Where it grows, programs that ran before keep what it
+    was: so it grows to twice that, of which nobody touches what is not needed. `lock`: whoever runs in it holds it.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class Pool:
     def take(self, size: int) -> Array:
         """`size` bytes, the same ones for everyone."""
         if self._memory.size < size:
-            self._memory = np.empty(size, np.uint8)
+            self._memory = np.empty(max(size, 2 * self._memory.size), np.uint8)
         return self._memory
 
 

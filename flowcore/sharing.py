@@ -55,7 +55,9 @@ class Sharing:
             return self.bind(world, tensors)
         windows = world.windows.get(self.ranks)
         if windows is None or any(size > windows[rank].size for rank, (size, _) in told.items()):
-            size = max(self.shown.size, 0 if windows is None else windows[world.rank].size)
+            size, before = self.shown.size, 0 if windows is None else windows[world.rank].size
+            if before:  # programs made before keep theirs: windows that grow little by little would be many
+                size = max(size, before + before // 2 if size > before else before)
             made = transport.windows(self.ranks, size + ALIGNMENT)
             if made is None:
                 return False

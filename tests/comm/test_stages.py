@@ -112,8 +112,9 @@ def test_every_change_of_layout_in_stages_gives_the_value(there: str, shape: tup
         for a, b in [*pairs, ((Partial("max"), B), (B, B))]
     ]
     plans, sources, values = map(list, zip(*cases, strict=True))
-    for turns in ("in turn", "one in another"):
-        for plan, blocks, value in zip(plans, flown(plans, sources, turns), values, strict=True):
+    columns_first = [{rank: np.asfortranarray(block) for rank, block in source.items()} for source in sources]
+    for turns, given in (("in turn", sources), ("one in another", sources), ("in turn", columns_first)):
+        for plan, blocks, value in zip(plans, flown(plans, given, turns), values, strict=True):
             assert np.allclose(gather(shape, plan.target, blocks), value, rtol=1e-12), plan.text()
 
 

@@ -306,6 +306,21 @@ def test_ranks_go_on_together_after_an_error_that_one_of_them_met() -> None:
     assert fc.launch.run(run, ranks=2, timeout=20) == [["IndexingError of rank None"] * 2, told]
 
 
+def test_arguments_of_ever_more_rows_do_not_keep_a_window_and_an_arena_each() -> None:
+    def run() -> tuple[int, int]:
+        mesh = fc.Placement(fc.world_size())
+        step = fc.compile(lambda x: fc.sum(fc.exp(x.to_global(sbp="S0")) * 2))
+        for rows in range(1000, 2000, 50):
+            step(fc.from_local(np.ones((rows, 8)), mesh, "P"))
+        made = programs(step)
+        windows = {id(made.sharing._windows[fc.rank()]) for made in made if made.sharing}
+        pools = {id(next(iter(made.arena.registers.values())).base) for made in made if made.arena.places}
+        return len(windows), len(pools)
+
+    for windows, pools in fc.launch.run(run, ranks=2):
+        assert 1 <= windows <= 3 and pools <= 3
+
+
 def test_programs_take_turns_in_the_same_windows() -> None:
     def run() -> list[Any]:
         mesh = fc.Placement(fc.world_size())
