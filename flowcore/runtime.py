@@ -98,6 +98,27 @@ class Program:
 
     def alone(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met."""
+        try:
+            return self.within(world, blocks)
+        except FlowcoreError as error:
+            self.lose(world, error)
+            raise
+
+    def lose(self, world: World, error: FlowcoreError) -> None:
+        """Where messages of this run may never be taken, let no rank take them for those of a later one.
+
+        Ranks that all raise the same here go on; others would meet again as if nothing had been, and are to be told.
+        """
+        place = failing(self.body, error)
+        left = [each.node for each in self.joined.instructions[max(place, 0) :] if each.node is not None]
+        if len(self.graph.ranks) < 2 or place < 0 or not any(isinstance(node.op, Move | Staged) for node in left):
+            return
+        who = f" on rank {world.rank}" if isinstance(error, CommError) else ""
+        what = f"{type(error).__name__}{who} in {left[0].op.name}, called at {left[0].where}"
+        world.lose(tuple(range(world.size)) if who else self.graph.ranks, what)
+
+    def within(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
+        """`alone`, whatever becomes of messages after an error."""
         if not self.stages:
             with np.errstate(all="ignore"):
                 return self.execute(world.transport, blocks)

@@ -98,6 +98,7 @@ class World:
         self.constants = Recent()
         self.relayouts = Recent()
         self.chains: dict[tuple[int, ...], Chain] = {}
+        self.lost: list[tuple[tuple[int, ...], str]] = []
         self.memory = Pool()
         self.windows: dict[tuple[int, ...], Mapping[int, Any]] = {}
         self.kept: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -109,7 +110,17 @@ class World:
         found = self.chains.get(ranks)
         if found is None:
             found = self.chains[ranks] = Chain()
+            for among, what in self.lost:
+                if set(ranks) <= set(among):
+                    found.add(digest_of(what), what)
         return found
+
+    def lose(self, among: tuple[int, ...], what: str) -> None:
+        """Note an error after which messages `among` ranks may never be taken; where not all note it, none meet."""
+        self.lost.append((among, what))
+        for ranks, chain in self.chains.items():
+            if set(ranks) <= set(among):
+                chain.add(digest_of(what), what)
 
     def record(self, ranks: tuple[int, ...], digest: int, what: Any) -> Chain | None:
         """Note an operation of these ranks; None where this rank is alone or takes no part."""

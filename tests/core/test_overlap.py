@@ -322,3 +322,28 @@ def test_a_rank_that_fails_while_messages_are_under_way_ends_all_with_its_error(
 
     with pytest.raises(fc.FlowcoreError, match="9"):
         fc.launch.run(program, ranks=3, hosts=3, timeout=20)
+
+
+def test_a_message_that_a_failed_step_left_is_not_taken_for_that_of_the_next() -> None:
+    def program() -> list[Any]:
+        here, there = fc.Placement([0]), fc.Placement([1])
+        rows = fc.asarray(np.ones((4, 3)), placement=there)
+
+        @fc.compile
+        def step(x: fc.Tensor, index: fc.Tensor) -> fc.Tensor:
+            return fc.sum(x.to_global(placement=there, sbp=fc.B)) + fc.sum(fc.take(rows, index, axis=0)) * 0
+
+        found: list[Any] = []
+        for number in range(3):
+            x = fc.full((5, 5), float(number), dtype="float64", placement=here)
+            index = fc.full(3, 9 if number == 1 else 2, dtype="int64", placement=there)
+            try:
+                total = step(x, index)
+                found.append(total.to_local().item() if fc.rank() else None)
+            except fc.FlowcoreError as error:
+                found.append(type(error))
+        return found
+
+    # rank 0 learns of it when they meet again; rank 1 would have taken what rank 0 sent before
+    found = fc.launch.run(program, ranks=2, hosts=2, timeout=20)
+    assert found == [[None, None, fc.DivergenceError], [0.0, fc.IndexingError, fc.DivergenceError]]
