@@ -2,7 +2,8 @@
 
 That is done where an operator can write over its input (`Op.over`): a fused kernel that reads it and gives the result
 element by element in one pass, an update of few rows; and where everything else that reads the input, also through
-views of it, has run before, and so has all that may raise an error: whoever catches it finds the inputs as they were.
+views of it, has run before, and so has all that may raise an error, here or on ranks that are met: whoever catches it
+finds the inputs as they were.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from flowcore.graph import Graph, Node
+from flowcore.meeting_op import Wait
 from flowcore.op import Op
 from flowcore.passes.checks import may_raise
 
@@ -25,6 +27,9 @@ def donate(
     """`graph` with results in the memory of inputs, and those inputs; wholes: the input of which another is a part."""
     views = _views(graph)
     settled = max(may_raise(graph), default=-1)
+    if settled >= 0:  # what others raise, a rank is told when it meets them next
+        told = (place for place, node in enumerate(graph.nodes) if place > settled and isinstance(node.op, Wait))
+        settled = next(told, settled)
     last = {number: place for place, node in enumerate(graph.nodes) for number in node.inputs}
     maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
     nodes, taken = list(graph.nodes), set()

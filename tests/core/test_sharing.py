@@ -306,6 +306,30 @@ def test_ranks_go_on_together_after_an_error_that_one_of_them_met() -> None:
     assert fc.launch.run(run, ranks=2, timeout=20) == [["IndexingError of rank None"] * 2, told]
 
 
+def test_a_rank_that_is_told_of_an_error_has_written_over_nothing() -> None:
+    def run() -> list[float]:
+        mesh = fc.Placement(fc.world_size())
+        count = fc.asarray(np.zeros(300), placement=mesh)
+        rows = fc.asarray(np.ones((4, 3)), placement=mesh)
+
+        @fc.compile
+        def step(index: fc.Tensor) -> fc.Tensor:
+            total = fc.sum(fc.take(rows, index, axis=0)).to_global(sbp="B")
+            count.assign(count + 1)
+            return total
+
+        found = []
+        for number in range(4):
+            try:
+                step(fc.from_local(np.full(3, 9 if number == 2 and fc.rank() else 1), mesh, "S0"))
+            except fc.IndexingError:
+                found.append(-1.0)
+            found.append(count.to_local()[0].item())
+        return found
+
+    assert fc.launch.run(run, ranks=2, timeout=20) == [[1, 2, -1, 2, 3]] * 2
+
+
 def test_arguments_of_ever_more_rows_do_not_keep_a_window_and_an_arena_each() -> None:
     def run() -> tuple[int, int]:
         mesh = fc.Placement(fc.world_size())
