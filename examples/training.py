@@ -89,6 +89,8 @@ def parse(kind: type[Chosen], description: str | None, arguments: list[str] | No
 
 def mesh_of(options: Options) -> fc.Placement:
     """The mesh the options name; a size left out is whatever the number of ranks leaves, all of it for `data` first."""
+    if options.data > fc.world_size() or options.model > fc.world_size():
+        raise SystemExit(f"--data {options.data} --model {options.model}: there are {fc.world_size()} ranks")
     model = options.model or (fc.world_size() // options.data if options.data else 1)
     return fc.Placement.grid(data=options.data or max(fc.world_size() // model, 1), model=model)
 
@@ -135,6 +137,8 @@ def train(
     """Train on `batches` by `opt`, an optimizer or what has its `step` and `zero_grad`; collective over all ranks."""
     if options.eager and (options.precision or options.compress):
         raise SystemExit("--precision and --compress are choices for a step as a whole: leave --eager out")
+    if options.warmup and not options.compress:
+        raise SystemExit(f"--warmup {options.warmup} counts the steps before --compress begins: give that too")
 
     def step(*batch: fc.Tensor) -> fc.Tensor:
         loss = loss_of(*batch)

@@ -69,9 +69,12 @@ class Call(Op):
         return replace(self, body=replace(body, inputs=tuple(body.inputs[p] for p in inputs))), inputs, outputs
 
 
-def pull_graph(body: Graph, cotangents: Sequence[Any], inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Per input of `body` its gradient, as one call; None where it needs none."""
-    wrt = tuple(place for place, x in enumerate(inputs) if x.requires_grad)
+def pull_graph(
+    body: Graph, cotangents: Sequence[Any], inputs: Sequence[Any], wanted: Sequence[bool] | None = None
+) -> tuple[Any, ...]:
+    """Per input of `body` its gradient, as one call; None where none is `wanted`, by default where it needs none."""
+    wanted = [x.requires_grad for x in inputs] if wanted is None else wanted
+    wrt = tuple(place for place, is_wanted in enumerate(wanted) if is_wanted)
     types = body.types(body.outputs)
     given = tuple(p for p, dy in enumerate(cotangents) if dy is not None and is_float(types[p].dtype))
     graph, extras = vjp_graph(body, wrt, given)
@@ -87,7 +90,8 @@ class Checkpoint(Call):
     name: ClassVar[str] = "checkpoint"
 
     def pull(self, cotangents: Sequence[Any], inputs: Sequence[Any], results: Sequence[Any]) -> Any:
-        return pull_graph(self.body, cotangents, [apply(OPS["barrier"](), x) for x in inputs])
+        again = [apply(OPS["barrier"](), x) for x in inputs]  # which need no gradient where none is recorded
+        return pull_graph(self.body, cotangents, again, [x.requires_grad for x in inputs])
 
 
 @operator

@@ -347,7 +347,8 @@ def compile(
     """
     if not isinstance(plan, str) or plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
-    if memory_limit is not None and (isinstance(memory_limit, bool) or not isinstance(memory_limit, Integral)):
+    is_number = isinstance(memory_limit, Integral) and not isinstance(memory_limit, bool)
+    if memory_limit is not None and (not is_number or memory_limit <= 0):
         raise PlanError(f"memory_limit={memory_limit!r}: give the bytes that a rank may hold, as in 2 * 1024**3")
     options = plan, as_precision(precision), as_compression(compress), memory_limit
     if function is None:

@@ -58,7 +58,8 @@ def _kept(problem: Problem) -> dict[int, int]:
         for place, value in enumerate(step.outputs):
             if value in problem.given:
                 layouts = [candidate.outputs[place] for candidate in step.candidates]
-                found[number] = layouts.index(problem.given[value])
+                if problem.given[value] in layouts:  # a state of terms is none that a rule keeps
+                    found[number] = layouts.index(problem.given[value])
     return found
 
 

@@ -72,18 +72,27 @@ def commons(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...]) -> 
 
 
 def unmet(graph: Graph, groups: Mapping[int, int], every: Mapping[int, Mapping[int, Common]]) -> set[int]:
-    """Those gathered values among `every` that a rank may still read when another replaces its part.
+    """Those values among `every` whose register a rank may write too early.
 
-    groups: by place the changes of layout at which ranks of a host meet, and the meeting.
+    That is where another may still read what was gathered, and where a rank has yet to be told, at the next meeting,
+    that another has raised an error. groups: by place the changes of layout at which ranks of a host meet, and the
+    meeting.
     """
     maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
     ranks = {place: set(_plan(graph, graph.nodes[place]).ranks) for place in groups}
+    begins = {group: min(place for place in groups if groups[place] == group) for group in groups.values()}
+    settled = max(may_raise(graph), default=-1)
+    told = [place for place in groups if begins[groups[place]] > settled] if settled >= 0 else list(groups)
     found = set()
     for number, by_rank in every.items():
         common = next(iter(by_rank.values()))
-        last, end = _last_read(graph, number), maker[graph.outputs[common.new]]
-        between = [ranks[place] for place in groups if last < place < end and groups[place] != groups.get(last)]
-        if common.is_part and not all(any(met.issuperset(c.ranks) for met in between) for c in by_rank.values()):
+        part = graph.outputs[common.new] if common.is_part else graph.nodes[maker[number]].inputs[0]
+        last, end = _last_read(graph, number), maker.get(part, maker[number])
+        between = [place for place in told if last < place < end and groups[place] != groups.get(last)]
+        late = between if common.is_part else [place for place in told if place <= end]
+        if settled < 0 and not common.is_part:
+            continue
+        if not all(any(ranks[place].issuperset(c.ranks) for place in late) for c in by_rank.values()):
             found.add(number)
     return found
 

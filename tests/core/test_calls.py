@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,42 @@ def test_checkpoints_change_no_result(compiled: bool) -> None:
             np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-10)
     small = fc.asarray(A[0, :3])
     np.testing.assert_allclose(fc.hessian(segments)(small).numpy(), fc.hessian(plain)(small).numpy(), rtol=1e-9)
+
+
+BETWEEN: dict[str, Callable[[Callable[[fc.Tensor], fc.Tensor]], Callable[[fc.Tensor], fc.Tensor]]] = {
+    "plain": lambda f: f,
+    "checkpoint": fc.checkpoint,
+    "compile": fc.compile,
+    "checkpoint of checkpoint": lambda f: fc.checkpoint(fc.checkpoint(f)),
+    "compile of checkpoint": lambda f: fc.compile(fc.checkpoint(f)),
+    "vmap": fc.vmap,
+    "scan": lambda f: lambda x: fc.scan(lambda carry, row: (carry, f(row)), fc.asarray(0.0), x)[1],
+    "cond": lambda f: lambda x: fc.cond(fc.asarray(True), f, f, x),
+    "checkpoint in scan": lambda f: lambda x: fc.scan(lambda c, row: (c, fc.checkpoint(f)(row)), fc.asarray(0.0), x)[1],
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", BETWEEN)
+def test_backward_reaches_arguments_and_parameters_through_every_transform(name: str, compiled: bool) -> None:
+    gradients = {}
+    for each in ("plain", name):
+        fc.manual_seed(3)
+        layer = fc.nn.Linear(A.shape[-1], 4, dtype="float64")
+        x = fc.asarray(A.reshape(-1, A.shape[-1]))
+        x.requires_grad = True
+
+        def step(x: fc.Tensor, layer: fc.nn.Linear = layer, each: str = each) -> fc.Tensor:
+            loss = fc.sum(fc.sin(BETWEEN[each](lambda rows: fc.tanh(layer(rows)))(x)))
+            loss.backward()
+            return loss
+
+        (fc.compile(step) if compiled else step)(x)
+        gradients[each] = [np.asarray(t.grad.numpy()) for t in (x, *layer.parameters()) if t.grad is not None]
+    assert len(gradients[name]) == (2 if compiled else 3)  # the argument of a compiled function has no grad
+    for found, expected in zip(gradients[name], gradients["plain"], strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def _list(found: Any) -> list[Any]:

@@ -144,8 +144,9 @@ def test_a_limit_below_the_peak_is_an_error_on_every_rank_that_names_the_largest
     for text in fc.launch.run(refused, ranks=2, args=(peak - 1,)):
         assert f"holds {peak} B" in text and f"memory_limit is {peak - 1} B" in text and "fc.checkpoint" in text
         assert f"{32 * 512 * 4} B: float32[32,512] of contract; {Path(__file__).name}:" in text
-    with pytest.raises(fc.PlanError, match="memory_limit='1 GB'"):
-        fc.compile(lambda x: x, memory_limit="1 GB")  # type: ignore[call-overload]  # what the test is about
+    for limit in ("1 GB", 0, -1, True, 1.5):
+        with pytest.raises(fc.PlanError, match=f"memory_limit={limit!r}: give the bytes"):
+            fc.compile(lambda x: x, memory_limit=limit)  # type: ignore[call-overload]  # what the test is about
 
 
 @compiled_loops

@@ -330,6 +330,26 @@ def test_a_rank_that_is_told_of_an_error_has_written_over_nothing() -> None:
     assert fc.launch.run(run, ranks=2, timeout=20) == [[1, 2, -1, 2, 3]] * 2
 
 
+def test_no_rank_writes_its_part_of_what_the_host_has_in_common_before_it_is_told_of_errors() -> None:
+    def run() -> list[float]:
+        mesh = fc.Placement(fc.world_size())
+        table = fc.asarray(np.zeros((256, 256)), placement=mesh)
+        rows = fc.asarray(np.ones((4, 3)), placement=mesh)
+
+        @fc.compile
+        def step(index: fc.Tensor) -> fc.Tensor:
+            total = fc.sum(fc.take(rows, index, axis=0)).to_global(sbp="B")
+            table.assign((table.to_global(sbp="S0") + 1).to_global(sbp="B"))
+            return total
+
+        with pytest.raises((fc.IndexingError, fc.DivergenceError)):
+            for number in range(4):
+                step(fc.from_local(np.full(3, 9 if number == 2 and fc.rank() else 1), mesh, "S0"))
+        return np.unique(table.to_local()).tolist()
+
+    assert fc.launch.run(run, ranks=2, timeout=20) == [[2], [2]]
+
+
 def test_arguments_of_ever_more_rows_do_not_keep_a_window_and_an_arena_each() -> None:
     def run() -> tuple[int, int]:
         mesh = fc.Placement(fc.world_size())

@@ -18,6 +18,9 @@ from flowcore.world import current
 # an id that is just "mpi" would make pytest-mpi take the test for one of its own
 over_both = pytest.mark.parametrize("transport", ["threads", "mpi"], ids=["over threads", "over mpi"])
 
+SOON = 15
+"""Seconds in which what ends at once has ended, also on a busy machine; what waits here waits for longer."""
+
 
 def wait_for_all() -> None:
     """A collective operation of the whole world."""
@@ -51,7 +54,7 @@ def test_an_exception_on_one_rank_ends_the_others_and_is_raised_with_its_rank(tr
     start = time.monotonic()
     with pytest.raises(ValueError, match="the third rank is unwell") as caught:
         run(live, 4, transport, timeout=60)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < SOON
     assert caught.value.rank == 2  # type: ignore[attr-defined]
     assert "raised on rank 2 of 4" in caught.value.__notes__
 
@@ -66,7 +69,7 @@ def test_an_exception_does_not_wait_for_a_rank_that_computes(transport: str) -> 
     start = time.monotonic()
     with pytest.raises(ValueError, match="the second rank is unwell"):
         run(live, 2, transport)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < SOON
 
 
 def test_of_ranks_that_fail_alike_the_lowest_is_named() -> None:
@@ -88,7 +91,7 @@ def test_ranks_that_do_not_end_are_a_hang_error(transport: str) -> None:
     start = time.monotonic()
     with pytest.raises(fc.HangError, match=r"still run after 1\.5 s"):
         run(live, 2, transport, timeout=1.5)
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < SOON
 
 
 def test_threads_that_wait_for_each_other_are_told_at_once() -> None:
@@ -98,7 +101,7 @@ def test_threads_that_wait_for_each_other_are_told_at_once() -> None:
     start = time.monotonic()
     with pytest.raises(fc.DivergenceError, match="all ranks must run the same operations"):
         run(live, 3)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < SOON
 
 
 @over_both

@@ -239,3 +239,28 @@ def test_without_state_or_decay_the_parameter_itself_is_gathered(make: Any) -> N
 
     reduced, gathered = everywhere(program)
     assert reduced.startswith("reduce_scatter") and gathered == "all_gather asked for by to_global"
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_parameter_that_lies_as_terms_trains_compiled_too(ranks: int) -> None:
+    def live() -> tuple[list[float], list[float]]:
+        found = []
+        for transform in (lambda f: f, fc.compile):
+            fc.manual_seed(0)
+            mesh, net = fc.Placement.grid(data=fc.world_size()), fc.nn.Linear(8, 4, dtype="float64")
+            net.place(mesh, {"weight": {"data": fc.P}})
+            opt = fc.optim.AdamW(net.parameters(), lr=1e-2)
+
+            def step(x: fc.Tensor, net: Any = net, opt: Any = opt) -> fc.Tensor:
+                loss = fc.sum(net(x) ** 2)
+                loss.backward()
+                opt.step()
+                opt.zero_grad()
+                return loss
+
+            run, x = transform(step), fc.ones((2, 8), dtype="float64", placement=mesh, sbp="B")
+            found.append([run(x).item() for _ in range(4)])
+        return found[0], found[1]
+
+    for eager, compiled in fc.launch.run(live, ranks=ranks):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-9)
