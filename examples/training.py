@@ -89,8 +89,9 @@ def parse(kind: type[Chosen], description: str | None, arguments: list[str] | No
 
 def mesh_of(options: Options) -> fc.Placement:
     """The mesh the options name; a size left out is whatever the number of ranks leaves, all of it for `data` first."""
-    if options.data > fc.world_size() or options.model > fc.world_size():
-        raise SystemExit(f"--data {options.data} --model {options.model}: there are {fc.world_size()} ranks")
+    if max(options.data or 1, options.model or 1) > fc.world_size():
+        given = " ".join(f"--{axis} {size}" for axis in ("data", "model") if (size := getattr(options, axis)))
+        raise SystemExit(f"{given}: the world has no more than {fc.world_size()} ranks")
     model = options.model or (fc.world_size() // options.data if options.data else 1)
     return fc.Placement.grid(data=options.data or max(fc.world_size() // model, 1), model=model)
 

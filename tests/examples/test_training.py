@@ -96,6 +96,14 @@ def test_a_file_without_images_ends_the_run_with_its_name(name: str, case: str, 
         module.images(module.Options(images=str(file)))
 
 
+@pytest.mark.parametrize(
+    ("options", "told"), [({"data": 3}, "--data 3: the world"), ({"warmup": 3}, "--warmup 3 counts")], ids=str
+)
+def test_options_that_cannot_be_kept_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(SystemExit, match=told):
+        reports("mlp", 1, **options)
+
+
 @pytest.mark.parametrize("options", [{"precision": "bf16"}, {"compress": "1bit"}], ids=str)
 def test_what_only_a_compiled_step_does_is_refused_operator_by_operator(options: dict[str, Any]) -> None:
     module = example("mlp")
