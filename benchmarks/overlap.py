@@ -60,7 +60,7 @@ def waiting() -> Iterator[None]:
     def nothing(*_: Any) -> Timetable:
         return Timetable()
 
-    with patch("flowcore.runtime.timetable", nothing), patch("flowcore.passes.share.timetable", nothing):
+    with patch("flowcore.lower.timetable", nothing), patch("flowcore.passes.share.timetable", nothing):
         yield
 
 

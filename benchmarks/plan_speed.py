@@ -34,9 +34,9 @@ from flowcore.comm.solo import SoloTransport  # noqa: E402  # in its turn
 from flowcore.comm.transport import Buffers  # noqa: E402  # in its turn
 from flowcore.compile import CompiledFunction  # noqa: E402  # in its turn
 from flowcore.graph import Graph  # noqa: E402  # in its turn
+from flowcore.lower import lower  # noqa: E402  # in its turn
 from flowcore.placement import cost  # noqa: E402  # in its turn
 from flowcore.placement.machine import Machine  # noqa: E402  # in its turn
-from flowcore.runtime import lower  # noqa: E402  # in its turn
 from flowcore.world import World, activate  # noqa: E402  # in its turn
 from tests.networks.test_reference import CASES, CHANNELS, COLUMNS, HEADS  # noqa: E402  # in its turn
 

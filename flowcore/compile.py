@@ -23,6 +23,7 @@ from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError, TraceError
 from flowcore.graph import Graph, Value
+from flowcore.lower import lower
 from flowcore.mixed import Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import held_by_others
@@ -31,7 +32,6 @@ from flowcore.passes.precision import lowered
 from flowcore.pipeline import LOCAL, Program, physical
 from flowcore.placement.layout import Layout
 from flowcore.planned import Plan
-from flowcore.runtime import lower
 from flowcore.staging import as_read
 from flowcore.tensor import Tensor
 from flowcore.trace import Guard, Read, Trace, Write

@@ -17,6 +17,7 @@ from functools import cached_property
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph
 from flowcore.local import Inside
+from flowcore.lower import lower
 from flowcore.memory import ALIGNMENT, KEPT
 from flowcore.op import Type
 from flowcore.packing import Span, most_alive
@@ -25,7 +26,7 @@ from flowcore.pipeline import LOCAL
 from flowcore.placement.layout import Layout, box_shape
 from flowcore.placement.machine import Machine
 from flowcore.placement.sbp import Partial
-from flowcore.runtime import Program, lower
+from flowcore.runtime import Program
 
 VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed", "post",
          "wait", "staged")  # fmt: skip
@@ -169,7 +170,7 @@ class _Measured:
         for node in self.local.nodes:
             if isinstance(node.op, Inside):
                 for body in node.op.region.graphs:
-                    each = _Measured(lower(body, self.rank, LOCAL, machine=self.program.machine), self.rank).footprint
+                    each = _Measured(self.program.body_of(body), self.rank).footprint
                     found.append(replace(each, inputs=0))
         return found
 

@@ -9,9 +9,9 @@ from flowcore.footprint import VIEWS
 from flowcore.fused import Fused
 from flowcore.graph import Graph
 from flowcore.local import localize
+from flowcore.lower import lower
 from flowcore.passes.donate import Update
 from flowcore.pipeline import LOCAL
-from flowcore.runtime import lower
 
 
 @dataclass(frozen=True)

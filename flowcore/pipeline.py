@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
+from flowcore.lower import lower
 from flowcore.passes.broaden import broaden
 from flowcore.passes.bucket import bucket
 from flowcore.passes.channels_last import channels_last
@@ -35,7 +36,7 @@ from flowcore.passes.views import pack, view_slices
 from flowcore.placement.machine import Machine
 from flowcore.plan import plan, replicated, stays_replicated
 from flowcore.region import settle
-from flowcore.runtime import Program, lower
+from flowcore.runtime import Program
 from flowcore.verify import verify
 
 Stage = Callable[[Graph], Graph]

@@ -1,19 +1,19 @@
 """One rank's program: the nodes of its graph as prepared calls over registers, and how it runs.
 
-A register holds one block and is freed after its last use. What depends on no input is computed once, when the program
-is made. An output that replaces an input (a parameter, a state) is written where that lies, if nobody else holds it.
+A register holds one block and is freed after its last use. An output that replaces an input (a parameter, a state) is
+written where that lies, if nobody else holds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from flowcore.assembly import Call, Instruction, Run, assemble, failing, mortal
+from flowcore.assembly import Call, Instruction, Run, assemble, failing
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.execute import execute
@@ -22,28 +22,18 @@ from flowcore.comm.transport import Meeting, Opens, Transport
 from flowcore.errors import CommError, FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
-from flowcore.local import Inside, Move, Nudge, Staged, localize
+from flowcore.local import Inside, Move, Nudge, Staged
 from flowcore.meeting_op import Post, Wait
-from flowcore.memory import Arena, Leaving, arena, leaving
-from flowcore.op import Array, as_tuple
-from flowcore.passes.donate import Update, donate, roots
-from flowcore.passes.overlap import Timetable, timetable
-from flowcore.passes.reuse import reuse
-from flowcore.passes.share import Shared, shared
-from flowcore.passes.show import show
-from flowcore.passes.update import update_early
-from flowcore.passes.widen import widen
-from flowcore.placement.machine import Machine
+from flowcore.memory import Arena, Leaving
+from flowcore.moving import move_call, nudge, post_call, stage_call, wait_call
+from flowcore.op import Array
 from flowcore.registers import Registers
 from flowcore.sharing import Sharing
 from flowcore.stretch import Joined, Joiner
 from flowcore.world import World
 
-Stage = Callable[[Graph], Graph]
 Carry = Callable[[Array | None], Array | None]
 """The block of the only input → the block of the only output; None where this rank holds none."""
-KEPT_BYTES = 2**24
-"""The most bytes of values that are computed once because they depend on no input."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +51,16 @@ class Program:
     """The memory of the registers that operators write into."""
     leaving: Leaving
     """How results leave that memory."""
-    stages: tuple[Stage, ...]
-    """What the graphs of its operators pass through as well."""
+    is_compiled: bool
+    """Whether it passed through stages, so that its registers lie in the arena."""
+    body_of: Callable[[Graph], Program]
+    """What the rank runs for a graph of one of its operators."""
     overwritten: tuple[int, ...]
     """The inputs, by position, whose memory takes a result."""
     meets: bool
     """Whether ranks must meet before it runs, because some bytes cross ranks."""
     sharing: Sharing | None = None
     """What the ranks of its host see of each other's registers."""
-    machine: Machine = Machine()  # noqa: RUF009  # it is a frozen value
-    """By which was decided when transfers begin and end."""
 
     def run(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """The blocks of the outputs; None where this rank holds none."""
@@ -119,7 +109,7 @@ class Program:
 
     def within(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`alone`, whatever becomes of messages after an error."""
-        if not self.stages:
+        if not self.is_compiled:
             with np.errstate(all="ignore"):
                 return self.execute(world.transport, blocks)
         with world.memory.lock:
@@ -177,7 +167,7 @@ class Program:
     def joined(self) -> Joined:
         """What Python calls, instruction by instruction, or for stretches of those that compiled code can run."""
         known = {**dict(self.constants), **(self.sharing.inputs if self.sharing else {})}
-        if not (self.stages and is_available()):
+        if not (self.is_compiled and is_available()):
             return Joined(self.instructions, tuple(map(self.call, self.instructions)), known)
         outputs = {number for number in self.outputs if number is not None}
         joiner = Joiner(self.local, known, self.registers, outputs, self.call)
@@ -188,16 +178,16 @@ class Program:
         assert instruction.node is not None
         op, outputs = instruction.node.op, instruction.outputs
         if isinstance(op, Move):
-            return _transfer(op)
+            return move_call(op)
         if isinstance(op, Nudge):
-            return _nudge
+            return nudge
         if isinstance(op, Staged):
             transfer = self.under_way.setdefault(op.move.place, UnderWay(op.move.plan, op.rank))
-            return _staged(op, transfer, [self.registers.get(number) for number in outputs])
+            return stage_call(op, transfer, [self.registers.get(number) for number in outputs])
         if isinstance(op, Inside):
-            return _inside(op, self.stages, self.machine)
+            return _inside(op, [self.body_of(graph) for graph in op.region.graphs])
         if self.sharing is not None and isinstance(op, Post | Wait):
-            return _post(op) if isinstance(op, Post) else _wait(op, self.sharing)
+            return post_call(op) if isinstance(op, Post) else wait_call(op, self.sharing)
         scratch = instruction.scratch if op.scratch(self.local.types(instruction.inputs)) else ()
         return op.prepare([self.registers.get(number) for number in (*outputs, *scratch)])
 
@@ -245,114 +235,8 @@ class Program:
         return self.operators
 
 
-def lower(
-    graph: Graph,
-    rank: int,
-    stages: Sequence[Stage] = (),
-    updates: Sequence[Update] = (),
-    hosts: tuple[int, ...] = (),
-    machine: Machine = Machine(),  # noqa: B008  # it is a frozen value
-) -> Program:
-    """The program of `rank` for a physical graph, its own graph passed through `stages`.
-
-    updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
-    hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
-    machine: by which is decided when transfers between hosts begin and end, the same on all ranks.
-    """
-    early = update_early(graph, updates) if updates else graph
-    if hosts:
-        joint = shared(early, rank, updates, hosts, graph.digest, machine)
-    else:
-        times = timetable(early, machine) if stages else Timetable()
-        joint = Shared(localize(early, rank, times.stages, times.nudges))
-    local = widen(joint.graph)
-    for stage in stages:
-        local = stage(local)
-    inputs = _registers(graph, graph.inputs, local.inputs, rank)
-    outputs = _registers(graph, graph.outputs, local.outputs, rank)
-    pairs = [(inputs[old], outputs[new]) for old, new in updates]
-    own = [(old, new) for old, new in pairs if old is not None and new is not None]
-    wholes = {part: common.input for part, common in joint.parts.items()}
-    common = joint.updates(local, outputs)
-    local, taken = donate(local, own + common, wholes)
-    constants, nodes = _constants(local) if stages else ({}, local.nodes)
-    sharing = None
-    if joint.ranks:
-        local, nodes, shown = show(local, nodes, rank, joint.parts, common, taken)
-        outputs = _registers(graph, graph.outputs, local.outputs, rank)
-        registers = Registers(rank, joint.ranks, joint.commons, joint.count)
-        sharing = Sharing(rank, joint.ranks, shown, joint.parts, registers)
-    memory, away = Arena({}, 0), Leaving(())
-    if stages:
-        elsewhere = {*sharing.shown.places, *sharing.shown.own} if sharing else set[int]()
-        nodes, held = reuse(local, nodes, roots(local), elsewhere)
-        local = replace(local, nodes=_replaced(local.nodes, nodes))
-        memory = arena(local, nodes, held, elsewhere)
-        seen = frozenset[int]().union(*(held[number] for number in local.outputs))
-        replaced = {new: old for old, new in updates if inputs[old] not in taken | seen}
-        away = leaving(memory, held, outputs, replaced)
-    return Program(
-        graph, local, tuple(graph.values[number] for number in graph.outputs), inputs, outputs,
-        _instructions(local, nodes, {*constants, *joint.known}, memory), tuple(constants.items()), memory,
-        away, tuple(stages),
-        tuple(place for place, number in enumerate(inputs) if number in taken), _meets(graph), sharing, machine,
-    )  # fmt: skip
-
-
-def _replaced(nodes: Sequence[Node], others: Sequence[Node]) -> tuple[Node, ...]:
-    """`nodes`, of each that gives what one of `others` gives that one."""
-    known = {node.outputs: node for node in others if node.outputs}
-    return tuple(known.get(node.outputs, node) for node in nodes)
-
-
-def _meets(graph: Graph) -> bool:
-    """Whether some bytes cross ranks."""
-    return any(
-        node.op.plan(graph.values[node.outputs[0]].type).messages > 0
-        if isinstance(node.op, Boxing)
-        else any(map(_meets, node.op.graphs))
-        for node in graph.nodes
-    )
-
-
-def _registers(graph: Graph, numbers: Sequence[int], local: Sequence[int], rank: int) -> tuple[int | None, ...]:
-    """Per value of the whole graph its register, from those of the values that the rank holds."""
-    held = iter(local)
-    return tuple(next(held) if rank in graph.values[number].placement else None for number in numbers)
-
-
-def _instructions(local: Graph, nodes: Sequence[Node], constants: set[int], memory: Arena) -> tuple[Instruction, ...]:
-    """Those of `nodes`, each with the registers that nothing reads after it."""
-    found = [
-        Instruction(node.inputs, node.outputs, (), node.op.reaches_others, node, memory.scratch.get(position, ()))
-        for position, node in enumerate(nodes)
-    ]
-    return mortal(found, {*local.outputs, *constants})
-
-
-def _constants(local: Graph) -> tuple[dict[int, Array], Sequence[Node]]:
-    """What depends on no input, computed, as far as it fits; and the nodes that are left."""
-    known: dict[int, Array] = {}
-    left, size = [], 0
-    for node in local.nodes:
-        made = sum(type.nbytes for type in local.types(node.outputs))
-        if node.op.reaches_others or size + made > KEPT_BYTES or any(number not in known for number in node.inputs):
-            left.append(node)
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                found = node.op.prepare([None] * len(node.outputs))(*(known[number] for number in node.inputs))
-        except FlowcoreError:
-            left.append(node)  # it is raised where the operator stands, if that is reached
-            continue
-        known.update(zip(node.outputs, as_tuple(found), strict=True))
-        size += made
-    used = {*local.outputs, *(number for node in left for number in node.inputs)}
-    return {number: block for number, block in known.items() if number in used}, left
-
-
-def _inside(op: Inside, stages: Sequence[Stage], machine: Machine) -> Call:
-    programs = [lower(body, op.rank, stages, machine=machine) for body in op.region.graphs]
+def _inside(op: Inside, programs: Sequence[Program]) -> Call:
+    """The part of a rank in an operator that runs graphs: of each it runs its program."""
 
     def call(transport: Transport, *blocks: Array) -> Any:
         held = iter(blocks)
@@ -360,55 +244,5 @@ def _inside(op: Inside, stages: Sequence[Stage], machine: Machine) -> Call:
         found = op.region.run([partial(program.execute, transport) for program in programs], given, op.shapes)
         mine = [block for block, shape in zip(found, op.shapes, strict=True) if shape is not None]
         return mine[0] if len(mine) == 1 else mine
-
-    return call
-
-
-def _post(op: Post) -> Call:
-    ranks, digest = op.ranks, op.digest
-
-    def call(transport: Opens, *shown: Array) -> None:
-        transport.post(ranks, digest)
-
-    return call
-
-
-def _wait(op: Wait, sharing: Sharing) -> Call:
-    ranks, digest = op.ranks, op.digest
-    views = tuple(sharing.view(view) for view in op.views)
-    results = views[0] if len(views) == 1 else views
-
-    def call(transport: Opens) -> Any:
-        transport.wait(ranks, digest)
-        return results
-
-    return call
-
-
-def _nudge(transport: Transport) -> None:
-    transport.nudge()
-
-
-def _staged(op: Staged, transfer: UnderWay, memory: Sequence[Array | None]) -> Call:
-    number, stage = op.number, op.stage
-    makes = stage.target == "makes"
-    staging = memory[-1] if stage.staging else None
-
-    def call(transport: Transport, *given: Array) -> Any:
-        held = iter(given)
-        block = next(held) if stage.takes_source else None
-        target = next(held) if stage.target == "takes" else memory[0] if makes else None
-        transfer.run(number, transport, block, target, staging)
-        results = [each for each in ((target if makes or op.is_last else None), staging) if each is not None]
-        return results[0] if len(results) == 1 else results
-
-    return call
-
-
-def _transfer(move: Move) -> Call:
-    plan = move.plan
-
-    def call(transport: Transport, block: Array | None = None) -> Array | None:
-        return execute(plan, transport, block)
 
     return call

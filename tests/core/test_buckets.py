@@ -15,6 +15,7 @@ import flowcore as fc
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Builder, Graph, Value, renumber
 from flowcore.local import Move, localize
+from flowcore.lower import lower
 from flowcore.op import OPS, Type
 from flowcore.passes.bucket import bucket
 from flowcore.passes.early import early
@@ -23,7 +24,6 @@ from flowcore.placement.layout import Layout
 from flowcore.placement.machine import Machine
 from flowcore.placement.mesh import Placement
 from flowcore.region import moved_bytes
-from flowcore.runtime import lower
 from flowcore.text import write_graph
 from flowcore.verify import verify
 from flowcore.world import current

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowcore as fc
-from flowcore import runtime
 from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.local import localize
+from flowcore.lower import lower
 from flowcore.passes.fuse import fuse
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.transposes import fold_transposes
@@ -174,7 +174,7 @@ def test_what_depends_on_no_input_is_computed_once() -> None:
 
     x = fc.ones((5,))
     np.testing.assert_array_equal(f(x).numpy(), [1, 1, 1, 0, 0])
-    program = runtime.lower(f.plan(x).graph, 0, (fuse,))
+    program = lower(f.plan(x).graph, 0, (fuse,))
     assert len(program.constants) == 2 and len(program.instructions) == 1
 
 

@@ -15,6 +15,7 @@ import flowcore as fc
 from flowcore.footprint import footprint
 from flowcore.graph import Builder, Graph, Value, renumber
 from flowcore.local import Nudge, Staged, localize
+from flowcore.lower import lower
 from flowcore.op import OPS, Type
 from flowcore.passes.bucket import bucket
 from flowcore.passes.early import early
@@ -25,7 +26,6 @@ from flowcore.pipeline import LOCAL
 from flowcore.placement.layout import Layout
 from flowcore.placement.machine import Link, Machine
 from flowcore.placement.mesh import Placement
-from flowcore.runtime import lower
 from flowcore.verify import verify
 from flowcore.world import current
 from tests.core.test_buckets import FLOAT, TWO_HOSTS, graphs

@@ -10,8 +10,8 @@ import pytest
 
 import flowcore as fc
 from flowcore.jit.store import is_available
+from flowcore.lower import lower
 from flowcore.pipeline import LOCAL
-from flowcore.runtime import lower
 
 DRAW = np.random.default_rng(0)
 ROWS, WIDTH, FIELDS, COUNT = 9, 4, 3, 6

@@ -9,10 +9,10 @@ import flowcore as fc
 from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.jit.table import call
+from flowcore.lower import lower
 from flowcore.op import Type
 from flowcore.ops.random import Uniform
 from flowcore.pipeline import LOCAL
-from flowcore.runtime import lower
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="numba is not installed")
 KEYS = np.array([[7, 3], [2**40 + 1, 2**35 + 5]])
