@@ -63,7 +63,7 @@ def test_large_products_of_float32_in_programs_are_done_by_the_library(
     monkeypatch.setattr(product, "LEAST", 0)
     draw, (terms, result) = np.random.default_rng(0), formula.split("->")
     first, second = terms.split(",")
-    for sizes in ((33, 20, 17), (64, 64, 64), (2, 130, 3)):
+    for sizes in ((33, 20, 17), (64, 64, 64), (2, 130, 3), (5, onednn.LONG + 1, 4)):
         lengths = dict(zip("mkn", sizes, strict=True))
         found = product.launch(first, second, result, lengths, "f4")
         assert found is not None and found.kernel.source.startswith("from flowcore.jit.foreign")
@@ -74,6 +74,16 @@ def test_large_products_of_float32_in_programs_are_done_by_the_library(
             assert call(found.kernel, found.numbers, [given, b, y, room]) == 0
             wanted = np.einsum(formula, given.astype(float), b.astype(float))
             np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(onednn.library() is None, reason="oneDNN is not installed")
+def test_where_no_code_has_the_name_that_is_asked_for_the_first_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "PACKING", b"nothing")
+    a, b, y = (np.ones((64, 64), "float32") for _ in range(3))
+    made = onednn.product("float32", (((64, 64), (64, 1)),) * 3)
+    assert made is not None
+    made((a, b, y))
+    np.testing.assert_array_equal(y, 64)
 
 
 @pytest.mark.skipif(onednn.library() is None or not is_available(), reason="oneDNN or numba is not installed")
