@@ -148,7 +148,8 @@ def train(
         opt.zero_grad()
         return loss
 
-    compression = fc.Compression(options.compress, warmup=options.warmup) if options.compress else None
+    axis = "data" if options.compress == "1bit" else ""
+    compression = fc.Compression(options.compress, axis, options.warmup) if options.compress else None
     compiled = fc.compile(step, precision=options.precision, compress=compression)
     chosen, report = step if options.eager else compiled, Report()
     for number, batch in enumerate(batches):

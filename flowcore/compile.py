@@ -42,7 +42,7 @@ from flowcore.world import World, current
 
 P = ParamSpec("P")
 R = TypeVar("R")
-PLANS = ("greedy", "strict")
+PLANS = DEFAULT_PLAN, _ = "greedy", "strict"
 ASKED = "asked for", "compress="
 """How the reasons begin of transfers that the user asked for."""
 
@@ -145,6 +145,7 @@ class CompiledFunction(Generic[P, R]):
     def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
         world = current()
         if world.trace is not None:
+            self._check_within(world.trace)
             return self.function(*arguments, **options)
         compiled, read = self._compiled(world, (arguments, options))
         compiled.lay_out()
@@ -159,6 +160,23 @@ class CompiledFunction(Generic[P, R]):
         if self.compression is not None and self._treatment(world).ran():  # type: ignore[union-attr]  # one that compresses
             compiled.release()
         return compiled.rebuild(results)  # type: ignore[no-any-return]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        asked = {"precision": self.precision, "compress": self.compression, "memory_limit": self.memory_limit}
+        plan = {} if self.mode == DEFAULT_PLAN else {"plan": self.mode}
+        return plan | {name: value for name, value in asked.items() if value is not None}
+
+    def _check_within(self, trace: Trace) -> None:
+        """PlanError where this function, a part of what `trace` is of, asks for what that does not do."""
+        outer = {} if trace.options is None else trace.options
+        for name, value in self.options.items():
+            if outer.get(name) != value:
+                raise PlanError(
+                    f"{name}={value!r} of {self.__name__}, called while another function is traced: the options of the "
+                    f"outermost hold, and it has {name}={outer.get(name)!r}: give {name} to that fc.compile"
+                )
 
     def plan(self, *arguments: P.args, **options: P.kwargs) -> Plan:
         """The plan for these arguments; nothing runs, nothing is stored."""
@@ -208,13 +226,15 @@ class CompiledFunction(Generic[P, R]):
 
     def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
-        trace.treatment = self._treatment(world)
+        trace.options, trace.treatment = self.options, self._treatment(world)
         symbols = [trace.input(tensor.value) for tensor in tensors]
         for symbol, tensor in zip(symbols, tensors, strict=True):
             symbol.requires_grad = tensor.requires_grad
         arguments, options = rebuild(symbols)
         world.trace = trace
         try:
+            if trace.treatment is not None:
+                trace.treatment.open()
             result = self.function(*arguments, **options)
             outputs, build = flatten(result)
             if trace.treatment is not None:
@@ -341,7 +361,8 @@ def compile(
     precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
     compress: "bf16" or "1bit" (see `fc.Compression`): how the gradients of `backward` cross ranks.
     memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
-    Called inside another compiled function it is a part of that one, whose options hold.
+    Called inside another compiled function it is a part of that one, whose options hold: PlanError where it was given
+    others.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """

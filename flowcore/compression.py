@@ -17,7 +17,7 @@ from typing import Any
 from flowcore.boxing_op import Terms
 from flowcore.dispatch import apply, to_global
 from flowcore.dtypes import as_dtype, bfloat16, float32
-from flowcore.errors import DTypeError, FlowcoreError
+from flowcore.errors import DTypeError, FlowcoreError, PlacementError
 from flowcore.op import FUNCTIONS
 from flowcore.ops.create import zeros
 from flowcore.ops.join import concat
@@ -36,8 +36,8 @@ KINDS = ("bf16", "1bit")
 class Compression:
     """How gradients cross ranks.
 
-    kind: "bf16" or "1bit". axis: the mesh axis along which gradients are summed, for "1bit"; "": the first. warmup: so
-    many steps go as they are before.
+    kind: "bf16" or "1bit". axis: the mesh axis along which gradients are summed, for "1bit"; "": the first, where no
+    other has several ranks. warmup: so many steps go as they are before.
     """
 
     kind: str
@@ -48,13 +48,18 @@ class Compression:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise FlowcoreError(f"compress={self.kind!r}: use one of {', '.join(map(repr, KINDS))}, or None")
         if not isinstance(self.axis, str):
-            raise DTypeError(f"Compression with axis={self.axis!r}: give the name of a mesh axis, or '' for the first")
+            raise DTypeError(f"Compression with axis={self.axis!r}: give the name of a mesh axis, or ''")
         if isinstance(self.warmup, bool) or not isinstance(self.warmup, Integral):
             raise DTypeError(f"Compression with warmup={self.warmup!r}: give a whole number of steps")
         if self.warmup < 0:
             raise FlowcoreError(f"Compression with warmup={self.warmup}: take 0 or more steps")
         if self.kind == "bf16":
             as_dtype(bfloat16)
+            if self.axis:
+                raise FlowcoreError(
+                    f"Compression('bf16') with axis={self.axis!r}: whatever crosses ranks is rounded, along all mesh "
+                    f"axes: leave axis out, or use '1bit'"
+                )
 
     @property
     def reason(self) -> str:
@@ -74,6 +79,8 @@ class Compressor:
         self.options = options
         self.steps = 0
         """Those that ran."""
+        self.is_used = False
+        """Whether the trace at hand has a gradient that it treats."""
         self.missed: dict[int, tuple[Tensor, Tensor]] = {}
         """By the id of a parameter: that, and what was missed, one part per rank along the axis."""
 
@@ -84,19 +91,36 @@ class Compressor:
 
     def compressed(self, leaf: Tensor, gradient: Tensor) -> Tensor:
         """`gradient`, that of `leaf`, after its journey."""
-        is_warm = self.is_warm
+        if gradient.dtype.kind == "c":
+            raise DTypeError(
+                f"{self.options.reason} of the gradient of a {leaf.dtype} parameter of shape {leaf.shape}: only real "
+                f"numbers are sent in fewer bits: make it real, or leave compress out"
+            )
+        self.is_used = True
+        axis, is_warm = self._axis(leaf), self.is_warm
         if self.options.warmup:
             current().trace.guards.append(lambda: self.is_warm == is_warm)  # type: ignore[union-attr]  # as below
         if not is_warm:
             return gradient
         if self.options.kind == "bf16":
             return self._explained(gradient.astype(bfloat16).astype(gradient.dtype))
-        placement = leaf.placement
-        axis = placement.axis(self.options.axis) if self.options.axis else 0
         across = _row(leaf, axis)
-        if placement.shape[axis] == 1 or across is None or gradient.scattered is not None:
+        if leaf.placement.shape[axis] == 1 or across is None or gradient.scattered is not None:
             return gradient
         return self._by_signs(leaf, gradient, axis, across)
+
+    def _axis(self, leaf: Tensor) -> int:
+        """The number of the mesh axis along which the gradients of `leaf` are summed."""
+        placement, name = leaf.placement, self.options.axis
+        if name in placement.axes:
+            return placement.axis(name)
+        if not name and (self.options.kind == "bf16" or placement.shape[0] == placement.size):
+            return 0
+        what = f"unknown mesh axis {name!r}" if name else "which mesh axis"
+        raise PlacementError(
+            f"{self.options.reason}, {what}: a parameter of shape {leaf.shape} lies on {placement}: give "
+            f"fc.Compression(..., axis={' or '.join(map(repr, placement.axes))}), along which its gradients are summed"
+        )
 
     def _by_signs(self, leaf: Tensor, gradient: Tensor, axis: int, across: int) -> Tensor:
         """The sum of what all ranks know of each other's terms; rows run along dimension `across`."""

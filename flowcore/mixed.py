@@ -27,6 +27,7 @@ LEAST, GREATEST = 2.0**-64, 2.0**64
 """Between these lies the scale."""
 MOST_STEPS = 2**24
 """The longest interval."""
+NUMBERS = ("scale", "growth", "backoff")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,19 @@ class Precision:
         is_known = isinstance(self.dtype, str) and self.dtype in (*SHORT, *SHORT.values())
         if not is_known or self.narrow not in (float16, bfloat16):
             raise DTypeError(f"precision {self.dtype!r}: use 'bf16' or 'fp16', or None for that of the operands")
-        for name in ("scale", "growth", "backoff"):
+        for name in NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
                 raise DTypeError(f"Precision with {name}={value!r}: give a finite number")
         if isinstance(self.interval, bool) or not isinstance(self.interval, Integral):
             raise DTypeError(f"Precision with interval={self.interval!r}: give a whole number of steps")
+        moot = [name for name in (*NUMBERS, "interval") if getattr(self, name) != getattr(Precision, name)]
+        if moot and not self.is_scaled:
+            given = ", ".join(f"{name}={getattr(self, name)!r}" for name in moot)
+            raise FlowcoreError(
+                f"Precision({self.dtype!r}) with {given}: only 'fp16' scales the loss, as bfloat16 reaches as far as "
+                f"float32: leave {' and '.join(moot)} out"
+            )
         if not 0 < self.backoff < 1 <= self.growth:
             raise FlowcoreError(f"backoff={self.backoff}, growth={self.growth}: take 0 < backoff < 1 <= growth")
         if not LEAST <= self.scale <= GREATEST:
@@ -86,6 +94,10 @@ class LossScale:
             self.good = asarray(0.0, dtype=float32, placement=everyone, sbp="B")
         self.marks: dict[Placement, list[Tensor]] = {}
 
+    def open(self) -> None:
+        """At the start of a trace: forget one that did not come to its end."""
+        self.marks = {}
+
     def seed(self, cotangent: Tensor) -> Tensor:
         """`cotangent`, scaled."""
         return cotangent * to_global(self.scale, cotangent.placement, "B").astype(cotangent.dtype)
@@ -101,7 +113,10 @@ class LossScale:
         self.marks.setdefault(gradient.placement, []).append(mark)
 
     def close(self) -> None:
-        """At the end of a trace: undo what it assigned where a gradient is not finite, and set the next scale."""
+        """At the end of a trace: undo what it assigned where a gradient is not finite, and set the next scale.
+
+        The gradients that it leaves are then those it found, or zeros.
+        """
         trace, world = current().trace, current()
         marks, self.marks = self.marks, {}
         if trace is None or not marks:
@@ -114,6 +129,11 @@ class LossScale:
             new, old = trace.given[id(tensor)], trace.original(tensor)
             new = new if new.placement == tensor.placement else trace.lift(tensor)
             trace.assign(tensor, where(to_global(is_finite, tensor.placement, "B"), new, old))
+        for tensor, gradient in list(trace.grads.values()):
+            if gradient is not None:
+                before = trace.found_grad(tensor)
+                chosen = to_global(is_finite, gradient.placement, "B")
+                trace.write_grad(tensor, where(chosen, gradient, 0.0 if before is None else before))
         many = self.good + 1.0 >= float(options.interval)
         grown = where(many, FUNCTIONS["minimum"](self.scale * options.growth, GREATEST), self.scale)
         shrunk = FUNCTIONS["maximum"](self.scale * options.backoff, LEAST)

@@ -74,6 +74,8 @@ class Trace:
         self.guards: list[Guard] = [] if parent is None else parent.guards
         self.without_grad: list[Tensor] = []
         self.treatment: Treatment | None = None
+        self.options: dict[str, object] | None = None if parent is None else parent.options
+        """Those of the compiled function that is traced."""
 
     def input(self, value: Value) -> Tensor:
         """A new symbolic argument."""
@@ -168,6 +170,11 @@ class Trace:
             return self._captured(tensor, True, tensor._grad)
         self.without_grad.append(tensor)
         return None
+
+    def found_grad(self, tensor: Tensor) -> Tensor | None:
+        """The gradient `tensor` had when the function began, where that was read."""
+        found = self.captured.get((id(tensor), True))
+        return None if found is None else found[1]
 
     def write_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
         """`tensor` has gradient `grad` from here on."""

@@ -129,7 +129,7 @@ class Placement:
     def axis(self, name: str) -> int:
         """The index of the mesh axis called `name`."""
         if name not in self.axes:
-            raise PlacementError(f"unknown mesh axis {name!r}: the mesh has axes {self.axes}")
+            raise PlacementError(f"unknown mesh axis {name!r}: the mesh has axes {self.axes}: name one of them")
         return self.axes.index(name)
 
     def split(self, name: str) -> list[Placement]:

@@ -120,20 +120,7 @@ def nd_sbp(sbp: SbpLike, axes: Sequence[str]) -> NdSbp:
 
     A single SBP fits a one-axis mesh, or is `B`; a mapping names axes, the others are B; text is split at commas.
     """
-    match sbp:
-        case str():
-            parts = parse_nd_sbp(sbp)
-        case Split() | Broadcast() | Partial() | Window():
-            parts = (sbp,)
-        case Mapping():
-            unknown = [name for name in sbp if name not in axes]
-            if unknown:
-                raise PlacementError(f"unknown mesh axis {unknown[0]!r}: the mesh has axes {tuple(axes)}")
-            parts = tuple(_one(sbp.get(name, B)) for name in axes)
-        case Sequence():
-            parts = tuple(_one(part) for part in sbp)
-        case _:
-            raise PlacementError(f"unknown sbp {sbp!r}: pass S(i), B, P, a tuple of them, a dict by axis, or text")
+    parts = stated(sbp, axes)
     if parts == (B,):
         return (B,) * len(axes)
     if len(parts) != len(axes):
@@ -142,6 +129,24 @@ def nd_sbp(sbp: SbpLike, axes: Sequence[str]) -> NdSbp:
             f"sbp {shown} has {len(parts)} entries but the mesh has {len(axes)} axes {tuple(axes)}: give one per axis"
         )
     return parts
+
+
+def stated(sbp: SbpLike, axes: Sequence[str] | None = None) -> NdSbp:
+    """What `sbp` says, on a mesh of `axes` or on any; PlacementError where it says nothing."""
+    match sbp:
+        case str():
+            return parse_nd_sbp(sbp)
+        case Split() | Broadcast() | Partial() | Window():
+            return (sbp,)
+        case Mapping():
+            known = tuple(sbp) if axes is None else tuple(axes)
+            unknown = [name for name in sbp if name not in known]
+            if unknown:
+                raise PlacementError(f"unknown mesh axis {unknown[0]!r}: the mesh has axes {known}: name one of them")
+            return tuple(_one(sbp.get(name, B)) for name in known)
+        case Sequence():
+            return tuple(_one(part) for part in sbp)
+    raise PlacementError(f"unknown sbp {sbp!r}: pass S(i), B, P, a tuple of them, a dict by axis, or text")
 
 
 def _one(sbp: object) -> SBP:

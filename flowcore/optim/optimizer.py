@@ -14,11 +14,11 @@ import numpy as np
 
 from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType
-from flowcore.errors import CheckpointError, FlowcoreError, TraceError
+from flowcore.errors import CheckpointError, DTypeError, FlowcoreError, PlacementError, TraceError
 from flowcore.grad import no_grad
 from flowcore.ops.create import full
 from flowcore.placement.layout import Layout
-from flowcore.placement.sbp import Broadcast, SbpLike, Split
+from flowcore.placement.sbp import Broadcast, SbpLike, Split, stated
 from flowcore.tensor import Tensor
 from flowcore.untraced import relay, untraced
 from flowcore.world import current
@@ -105,6 +105,10 @@ class Optimizer:
     ) -> None:
         if state_sbp is not None and shard_states is not None:
             raise FlowcoreError("state_sbp and shard_states both say how the state lies: give one of them")
+        if shard_states is not None and not isinstance(shard_states, str):
+            raise DTypeError(f"shard_states={shard_states!r}: give the name of a mesh axis, or None")
+        if state_sbp is not None:
+            stated(state_sbp)
         self.state_sbp, self.shard_states = state_sbp, shard_states
         self.param_groups = [_group(item, lr, options) for item in _as_groups(params)]
         self.state: dict[int, State] = {}
@@ -135,8 +139,9 @@ class Optimizer:
                 self._guard(group)
                 grads = [(index, param, param.grad) for index, param in enumerate(group.params)]
                 active = [Active(index, param, grad) for index, param, grad in grads if grad is not None]
-                for item in active:
+                for item in active:  # before anything changes
                     self._check_rows(item, group.options)
+                    self.state_layout(item.param)
                 if active:
                     group.advance([item.number for item in active])
                 for placement in dict.fromkeys(item.param.placement for item in active):
@@ -191,6 +196,11 @@ class Optimizer:
             return Layout(param.placement, self.state_sbp).of(param.ndim)
         if self.shard_states is None:
             return param.layout
+        if self.shard_states not in param.placement.axes:
+            raise PlacementError(
+                f"{type(self).__name__} with shard_states={self.shard_states!r}: a parameter of shape {param.shape} "
+                f"lies on a mesh with axes {param.placement.axes}: name one of them"
+            )
         axis = param.placement.axis(self.shard_states)
         taken = {part.axis for part in param.sbp if isinstance(part, Split)}
         free = [dimension for dimension in range(param.ndim) if dimension not in taken] or list(taken)

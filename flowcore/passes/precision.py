@@ -9,16 +9,36 @@ the bytes. What the graph takes and gives has the dtypes it had.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from flowcore.dtypes import DType, float32
+from flowcore.errors import DTypeError
 from flowcore.graph import Builder, Graph, Node, Value
 from flowcore.op import OPS, Op, Type
 
 
 def lowered(graph: Graph, dtype: DType) -> Graph:
-    """`graph` computed in float32 and the narrow `dtype`."""
+    """`graph` computed in float32 and the narrow `dtype`; DTypeError where it has sums of products, none in float32."""
+    found = dict(_products(graph))
+    if found and not {float32, dtype} & {*found}:
+        read, where = next(iter(found.items()))
+        raise DTypeError(
+            f"precision of {dtype}: sums of products are computed so where they read float32, but here all read "
+            f"{read}, as at {where}: make parameters and inputs float32, or leave precision out"
+        )
     return _Lowering(graph, dtype).run()
+
+
+def _products(graph: Graph) -> Iterator[tuple[DType, str]]:
+    """The dtype, and the line of the user's, of what sums of products read that are not of integers."""
+    for node in graph.nodes:
+        for name in node.op.bodies:
+            yield from _products(getattr(node.op, name))
+        types = graph.types(node.inputs)
+        dtypes = [type.dtype for type in types if type.dtype.kind not in "biu"]
+        if dtypes and not node.op.bodies and precision_of(node.op, types) == "narrow":
+            yield from ((dtype, node.where) for dtype in dtypes)
 
 
 def precision_of(op: Op, types: tuple[Type, ...]) -> str:
@@ -59,7 +79,7 @@ class _Lowering:
         return self.builder.graph(outputs)
 
     def _add(self, node: Node) -> None:
-        op = replace(node.op, **{name: lowered(getattr(node.op, name), self.dtype) for name in node.op.bodies})
+        op = replace(node.op, **{name: _Lowering(getattr(node.op, name), self.dtype).run() for name in node.op.bodies})
         types = self.graph.types(node.inputs)
         wide = [number for number, type in zip(node.inputs, types, strict=True) if type.dtype == float32]
         where = precision_of(op, types) if wide and not op.bodies else "full"

@@ -29,6 +29,8 @@ def trained(
     down.place(mesh, {"weight": {**own, "model": fc.S(1)}})
     opt = fc.optim.AdamW([*up.parameters(), *down.parameters()], lr=1e-2)
 
+    compress = fc.Compression("1bit", axis="data") if compress == "1bit" and model > 1 else compress
+
     @fc.compile(compress=compress, precision=precision)
     def step(x: Any, y: Any) -> Any:
         loss = fc.nn.cross_entropy(down(fc.nn.relu(up(x))), y)
