@@ -159,7 +159,7 @@ class _Search:
             for there in self._neighbours(here):
                 if not legs and there in self.ends:
                     continue  # that is the direct path
-                if there not in self.ends and _largest(self.shape, there) > self.room:
+                if there not in self.ends and (not there.is_kept or _largest(self.shape, there) > self.room):
                     continue
                 length, leg = self._leg(here, there)
                 whole = cost + length

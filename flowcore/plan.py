@@ -13,6 +13,7 @@ from itertools import product
 from math import prod
 
 from flowcore.boxing_op import Carry, Relayout
+from flowcore.dtypes import kind_of
 from flowcore.errors import PlanError
 from flowcore.graph import Graph, Node
 from flowcore.op import Op, Type, is_valid
@@ -25,10 +26,7 @@ from flowcore.signatures import nd_signatures
 
 
 def plan(graph: Graph, machine: Machine = ORDINARY) -> Graph:
-    """`graph` with an SBP on every value and `reads` on every node: few bytes moved, and then little time.
-
-    Time alone, within a host, where a replica is replaced: it lies there once, and every rank writes its part of it.
-    """
+    """`graph` with an SBP on every value and `reads` on every node: few bytes moved, and then little time."""
     if _is_alone(graph):
         return replicated(graph)
     problem = as_problem(graph, machine)
@@ -94,31 +92,37 @@ def as_problem(graph: Graph, machine: Machine = ORDINARY) -> Problem:
     """The planner's problem for `graph`."""
     commons = _commons(graph)
     items = tuple(
-        Item(value.type.shape, value.type.dtype.itemsize, value.placement, number in commons)
+        Item(value.type.shape, value.type.dtype.itemsize, value.placement, commons.get(number))
         for number, value in enumerate(graph.values)
     )
     given = {number: graph.values[number].layout.sbp for number in graph.inputs}
     return Problem(items, given, tuple(_step(graph, node) for node in graph.nodes), machine)
 
 
-def _commons(graph: Graph) -> set[int]:
-    """The values that are computed from a replica, through values like it, and leave the graph in its place."""
+def _commons(graph: Graph) -> dict[int, int]:
+    """The values that are computed from a replica, through values like it, and leave the graph in its place.
+
+    With the bytes of an element of the narrowest value of their shape that they come from: as a rule a gradient.
+    """
     made = {number: node for node in graph.nodes for number in node.outputs}
     inputs = {number: graph.values[number] for number in graph.inputs}
-    found = set()
+    found = {}
     for number in graph.outputs:
         after, node = graph.values[number], made.get(number)
         if node is None or not isinstance(node.op, Relayout) or after.sbp is None or not after.layout.is_broadcast:
             continue
-        before, left = set[int](), [node.inputs[0]]
+        before, left, narrowest = set[int](), [node.inputs[0]], after.type.dtype.itemsize
         while left:
             value = left.pop()
-            if value not in before and graph.values[value].type == after.type:
+            type = graph.values[value].type
+            if value not in before and type == after.type:
                 before.add(value)
                 left.extend(made[value].inputs if value in made else ())
+            elif type.shape == after.type.shape and kind_of(type.dtype) == kind_of(after.type.dtype):
+                narrowest = min(narrowest, type.dtype.itemsize)
         if after in [inputs[value] for value in before if value in inputs]:
-            found.add(node.inputs[0])
-    return found - inputs.keys()
+            found[node.inputs[0]] = narrowest
+    return {number: size for number, size in found.items() if number not in inputs}
 
 
 def _step(graph: Graph, node: Node) -> Step:

@@ -36,14 +36,15 @@ class Candidate:
 class Item:
     """A value: what its layouts cost.
 
-    is_common: it replaces a value that all ranks hold, of which the ranks of a host keep one: each writes its part, so
-    gathering it within a host moves nothing that time does not tell better than bytes.
+    gathered: where it replaces a value that all ranks hold, of which the ranks of a host keep one, and each writes its
+    part: what an element counts, in bytes, when it is gathered within a host. Nothing moves then; it counts as much as
+    an element of the terms that it comes from, so that reducing these whole moves as many bytes, and time decides.
     """
 
     shape: Shape
     itemsize: int
     placement: Placement
-    is_common: bool = False
+    gathered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ by one), all that with what lives from step to step laid out as it is, then once
 free, and the best outcome stays. From there each value is tried the other way, those from which little follows first:
 what follows is searched again, the layout of what lives on included, and stays so where the plan is better. Plans are
 compared by bytes, then by predicted seconds: slices that cost no byte more are taken where that saves more computing
-than the changes of layout take. Where what follows replaces what a host keeps once, seconds alone count. It is a local
-optimum that depends on nothing but the problem: ties go to the earlier candidate and the earlier outcome.
+than the changes of layout take. It is a local optimum that depends on nothing but the problem: ties go to the earlier
+candidate and the earlier outcome.
 
 A decision follows from little: the layouts of the values that the step reads, and in which layouts these and those
 that it gives are wanted by others. Equal steps that see the same decide the same, which is remembered: a sweep in
@@ -74,7 +74,7 @@ def _found(problem: Problem, tables: Tables, pins: Pins, kept: dict[int, int]) -
 def _compared(state: _State, pins: Pins) -> dict[int, Compared]:
     """What trying the values in `pins` the other way gave; `state` keeps the better of each.
 
-    Seconds are told where neither way moves more bytes, or bytes do not count.
+    Seconds are told where neither way moves more bytes.
     """
     problem, found = state.problem, dict[int, Compared]()
     readers: list[list[int]] = [[] for _ in problem.items]
@@ -92,8 +92,6 @@ def _compared(state: _State, pins: Pins) -> dict[int, Compared]:
         before, kept = state.cost(steps), [state.chosen[step] for step in steps]
         state.descend(steps, {value: pins[value]} if state.slices(value) else {}, by_time=True)
         after = state.cost(steps)
-        if _replaces_common(problem, steps):
-            before, after = before % BYTE, after % BYTE
         if after >= before:
             state.restore(steps, kept)
         chosen, other = sorted((before, after))
@@ -127,13 +125,6 @@ def _following(problem: Problem, readers: Sequence[Sequence[int]], makers: Mappi
             found.add(maker)
             left.extend(problem.steps[maker].inputs)
     return sorted(found)
-
-
-def _replaces_common(problem: Problem, steps: Iterable[int]) -> bool:
-    """Whether `steps`, all within a host, give what replaces a value that the host keeps once."""
-    ranks = {rank for step in steps for rank in problem.steps[step].placement.ranks}
-    given = (value for step in steps for value in problem.steps[step].outputs)
-    return any(problem.items[value].is_common for value in given) and not problem.machine.hosts_of(ranks)
 
 
 def _scattered_terms(problem: Problem, chosen: Sequence[int]) -> Pins:

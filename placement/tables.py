@@ -70,9 +70,11 @@ class Kind:
         return found
 
     def _price(self, source: int, target: int) -> int:
-        item = self.item
-        moved = received_bytes(item.shape, item.itemsize, self.layouts[source], self.layouts[target])
-        return moved * self.byte + self.change
+        item, before, after = self.item, self.layouts[source], self.layouts[target]
+        is_kept_once = item.gathered is not None and not before.is_partial and after.is_broadcast
+        if is_kept_once and not self.machine.hosts_of({*before.placement.ranks, *after.placement.ranks}):
+            return received_bytes(item.shape, item.gathered, before, after) * self.byte + self.change
+        return received_bytes(item.shape, item.itemsize, before, after) * self.byte + self.change
 
     def _outlook(self, source: int, target: int) -> int:
         before, after = self.layouts[source], self.layouts[target]

@@ -13,7 +13,7 @@ from flowcore.comm.views import refined, views
 from flowcore.placement.layout import Layout, box_size
 from flowcore.placement.machine import Link, Machine
 from flowcore.placement.mesh import Placement
-from flowcore.placement.sbp import SBP, B, P, Partial, Split
+from flowcore.placement.sbp import SBP, B, P, Partial, Split, Window
 from tests.comm.laws import run_on_threads
 from tests.comm.tensors import Array, gather, mesh, random_tensor, scatter
 
@@ -81,6 +81,16 @@ def test_a_path_is_never_dearer_and_always_right(here: Placement, there: Placeme
             assert np.array_equal(gather(shape, b, run(best, scatter(value, a))), value), str(best)
             check_account(best)
     print(f"{long} transitions of {len(cases)} in several legs, {saved * 1e6:.0f} us less")
+
+
+def test_windows_are_read_between_hosts_too() -> None:
+    shape, window = (24, 16), Window(0, 24, 1, 1, -1, 1)
+    value = random_tensor(shape, "f4")
+    for source, other in product(product(FOUR, repeat=2), (B, Split(1))):
+        a, b = Layout(mesh(2, 2), source), Layout(mesh(2, 2), (window, other))
+        path = choose_path(shape, "f4", a, b, SLOW)
+        for rank, block in run(path, scatter(value, a)).items():
+            np.testing.assert_array_equal(block, value[tuple(slice(*side) for side in b.box(shape, rank))])
 
 
 def check_account(path: Path) -> None:

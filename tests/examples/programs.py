@@ -1,14 +1,20 @@
 """The training examples as modules, and the strategies under which the tests run them at tiny sizes."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import flowcore as fc
+from flowcore.comm.solo import SoloTransport
+from flowcore.comm.transport import Buffers
+from flowcore.compile import CompiledFunction
+from flowcore.graph import Graph
+from flowcore.world import World, activate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEPS = 20
@@ -42,6 +48,26 @@ CASES = [
 ]
 
 
+class First(SoloTransport):
+    """Rank 0 of several that never come: it meets nobody, and what it receives is whatever lies there."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def meet(self, ranks: tuple[int, ...], digest: int, lines: Callable[[], list[str]]) -> None:
+        """Return at once."""
+
+    def exchange(self, sends: Buffers, receives: Buffers) -> None:
+        """Return at once."""
+
+    def barrier(self, ranks: tuple[int, ...]) -> None:
+        """Return at once."""
+
+    def gather_objects(self, ranks: Sequence[int], value: Any) -> list[Any]:
+        """All ranks gave the same."""
+        return [value] * len(ranks)
+
+
 @cache
 def example(name: str) -> ModuleType:
     """The module of an example; beside it stands what it shares with the others."""
@@ -64,3 +90,24 @@ def reference(name: str, options: Mapping[str, Any]) -> list[float]:
     """The losses of one rank, operator by operator, with those of `options` that choose what is trained, not how."""
     same = {key: value for key, value in options.items() if key == "tables"}
     return list(reports(name, 1, eager=True, **same)[0].losses)
+
+
+class _Traced(Exception):
+    """What a step was traced to, in the place of planning it."""
+
+
+def step_of(name: str, ranks: int, **options: Any) -> tuple[Graph, tuple[tuple[int, int], ...]]:
+    """The logical graph of a step of an example, and which outputs replace which inputs, in a world without data."""
+
+    def stop(compiled: Any, world: World, logical: Graph, updates: Any) -> Any:
+        raise _Traced(logical, updates)
+
+    module = example(name)
+    given = module.Options(**{**TINY[name], "steps": 1, "dtype": "float64", "quiet": True, **options})
+    with activate(World(First(ranks))), patch.object(CompiledFunction, "_planned", stop):
+        try:
+            module.run(given)
+        except _Traced as found:
+            logical, updates = found.args
+            return logical, updates
+    raise AssertionError(f"{name} compiled no step")

@@ -39,7 +39,8 @@ def random_problem(seed: int) -> Problem:
             count = random.randint(1, 2)
             candidates = tuple(random_candidate(random, len(inputs), count) for _ in range(random.randint(1, 12)))
         outputs = tuple(range(len(items), len(items) + len(candidates[0].outputs)))
-        items += [Item(random.choice(((4, 6), (5, 3))), 4, place, random.random() < 0.2) for _ in outputs]
+        kinds = (None, None, None, 2)
+        items += [Item(random.choice(((4, 6), (5, 3))), 4, place, random.choice(kinds)) for _ in outputs]
         steps.append(Step(inputs, outputs, place, candidates))
     pairs = product((old for old in range(3) if P not in given[old]), range(3, len(items)))
     like = [(old, new) for old, new in pairs if items[old] == items[new]]
@@ -90,7 +91,8 @@ class Plain:
 
     def moved(self, value: int, source: Layout, target: Layout) -> int:
         item = self.problem.items[value]
-        return received_bytes(item.shape, item.itemsize, source, target)
+        is_gathered = item.gathered is not None and not source.is_partial and target.is_broadcast
+        return received_bytes(item.shape, item.gathered if is_gathered else item.itemsize, source, target)
 
     def total(self) -> Cost:
         """(bytes, changes, work) of all choices."""
@@ -213,8 +215,7 @@ def plainly(problem: Problem) -> tuple[int, ...]:
         best.improve(steps, True)
         before, chosen = best.seconds(steps), dict(best.chosen)
         best.descend(steps, {value: pins[value]} if value in best.slices() else {}, by_time=True)
-        is_timed = any(problem.items[v].is_common for n in steps for v in problem.steps[n].outputs)
-        if best.seconds(steps)[is_timed:] >= before[is_timed:]:
+        if best.seconds(steps) >= before:
             best.chosen = chosen
     return tuple(best.chosen[number] for number in every)
 
