@@ -64,7 +64,9 @@ class _Unit:
     is_open: bool
     """Whether a loop can compute its nodes, alone or with others."""
     before: int = 0
+    """What some node of it needs."""
     after: int = 0
+    """What must run after it; with a node, all that need that."""
     members: int = 0
 
 
@@ -73,6 +75,8 @@ class _Joiner:
         self.graph, self.literals = graph, literals
         self.producer = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
         self.units = [self._single(place, node) for place, node in enumerate(graph.nodes)]
+        self.joined: dict[int, _Unit] = {}
+        """Those of several nodes, by their sets of nodes."""
         self._order()
 
     def _single(self, place: int, node: Node) -> _Unit:
@@ -109,8 +113,8 @@ class _Joiner:
         if min(sizes) == 1 < max(sizes):
             return
         members = unit.members | other.members
-        before, after = (unit.before | other.before) & ~members, (unit.after | other.after) & ~members
-        if before & after:
+        before, after = unit.before | other.before, self._following((unit.after | other.after) & ~members)
+        if before & after & ~members:
             return
         nodes = sorted((*unit.nodes, *other.nodes))
         kernel = max(unit.kernel, other.kernel, key=lambda shape: (prod(shape), len(shape)))
@@ -118,19 +122,24 @@ class _Joiner:
         if not splits:
             return
         joined = _Unit(nodes, kernel, splits, True, before, after, members)
+        for part in (unit, other):
+            self.joined.pop(part.members, None)
+        self.joined[members] = joined
         for place in nodes:
             self.units[place] = joined
-        for each in self._among(before):
-            each.after |= after | members
-        for each in self._among(after):
-            each.before |= before | members
 
-    def _among(self, mask: int) -> Iterable[_Unit]:
-        """The units of the nodes of `mask`, each once."""
-        while mask:
-            unit = self.units[(mask & -mask).bit_length() - 1]
-            yield unit
-            mask &= ~unit.members
+    def _following(self, mask: int) -> int:
+        """The nodes of `mask`, and those that must run after some of them because they run with others of them.
+
+        mask: of every node all that need it; so is the result.
+        """
+        known = -1
+        while mask != known:
+            known = mask
+            for unit in self.joined.values():
+                if (hit := unit.members & mask) and hit != unit.members:
+                    mask |= unit.members | unit.after
+        return mask
 
 
 def _splits(graph: Graph, nodes: Sequence[Node], literals: Mapping[int, Node], kernel: Shape) -> dict[int, Spaces]:

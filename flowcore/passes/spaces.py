@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -86,27 +87,38 @@ TERMINAL = ("column", "total")
 
 
 def _space(graph: Graph, node: Node, known: Spaces, kernel: Shape, split: int) -> str | None:
-    (result,) = graph.types(node.outputs)
-    inputs = graph.types(node.inputs)
-    if any(known.own.get(number) in TERMINAL for number in node.inputs):
-        return None
+    values = graph.values
+    for number in node.inputs:
+        if known.own.get(number) in TERMINAL:
+            return None
     if node.op.loop in ("sum", "max"):
-        return _reduced(node, inputs[0], known, kernel, split)
-    own = _own(result.shape, kernel, split)
+        return _reduced(node, values[node.inputs[0]].type, known, kernel, split)
+    shapes = tuple([values[number].type.shape for number in node.inputs])
+    own, given = _elementwise(values[node.outputs[0]].type.shape, shapes, kernel, split, node.op.loop == "same")
     if own is None:
         return None
-    if node.op.loop == "same" and result.size == inputs[0].size:
-        same = own == _own(inputs[0].shape, kernel, split)
-        return own if same and known.read(node.inputs[0], Reading(own)) else None
-    for number, type in zip(node.inputs, inputs, strict=True):
-        if own == "rc":
-            given = reading(type.shape, kernel, split)
-        else:
-            # one per row, or one in all: no broadcasting but of one number
-            given = Reading("") if type.size == 1 else Reading(own) if type.size == result.size else None
-        if not known.read(number, given):
+    for number, how in zip(node.inputs, given, strict=True):
+        if not known.read(number, how):
             return None
     return own
+
+
+@lru_cache(maxsize=2**14)
+def _elementwise(
+    result: Shape, inputs: tuple[Shape, ...], kernel: Shape, split: int, is_same: bool
+) -> tuple[str | None, tuple[Reading | None, ...]]:
+    """The space of what an operator gives, and how it reads its inputs then; is_same: it gives the very elements."""
+    own = _own(result, kernel, split)
+    if own is None:
+        return None, ()
+    size = prod(result)
+    if is_same and size == prod(inputs[0]):
+        return own, (Reading(own) if own == _own(inputs[0], kernel, split) else None,)
+    if own == "rc":
+        return own, tuple(reading(shape, kernel, split) for shape in inputs)
+    # one per row, or one in all: no broadcasting but of one number
+    counts = map(prod, inputs)
+    return own, tuple(Reading("") if count == 1 else Reading(own) if count == size else None for count in counts)
 
 
 def _own(shape: Shape, kernel: Shape, split: int) -> str | None:
