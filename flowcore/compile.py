@@ -22,6 +22,7 @@ from flowcore.comm.transport import Opens
 from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError, TraceError
+from flowcore.garbage import none_searched
 from flowcore.graph import Graph, Value
 from flowcore.lower import lower
 from flowcore.mixed import Precision, as_precision
@@ -224,6 +225,7 @@ class CompiledFunction(Generic[P, R]):
             read = [each.held for each in compiled.lifted if each.held is not None]
         return compiled, tensors + read
 
+    @none_searched()
     def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
         trace.options, trace.treatment = self.options, self._treatment(world)

@@ -18,6 +18,7 @@ import numpy as np
 
 from flowcore.assembly import Call, Instruction, mortal
 from flowcore.errors import FlowcoreError, GraphError
+from flowcore.garbage import none_searched
 from flowcore.graph import Graph
 from flowcore.jit.launch import Launch
 from flowcore.jit.source import NAMES
@@ -172,7 +173,8 @@ class Joiner:
         """`instructions` with stretches."""
         apart = scattered(self.graph)
         launches = [_launch(self.graph, instruction, self.registers, apart) for instruction in instructions]
-        prepare(found.kernel for found in launches if isinstance(found, Launch))
+        with none_searched():
+            prepare(found.kernel for found in launches if isinstance(found, Launch))
         pairs = list(zip(instructions, launches, strict=True))
         wanted = {*self.outputs, *(number for each, found in pairs if found is None for number in each.inputs)}
         for is_python, group in groupby(pairs, lambda pair: pair[1] is None):

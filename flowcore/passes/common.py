@@ -52,6 +52,10 @@ def commons(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...]) -> 
     """Per value that a common register serves (by its number in the physical graph) what every rank does."""
     maker = {number: place for place, node in enumerate(graph.nodes) for number in node.outputs}
     settled = max(may_raise(graph), default=-1)
+    gathers: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Boxing):
+            gathers.setdefault(node.inputs[0], []).append(node)
     found: dict[int, dict[int, Common]] = {}
     for index, (old, new) in enumerate(updates):
         before, after = graph.inputs[old], graph.outputs[new]
@@ -62,9 +66,8 @@ def commons(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...]) -> 
         if isinstance(node.op, Boxing) and maker.get(node.inputs[0], settled + 1) > settled:
             # an error must find the value as it was
             found[after] = _by_rank(graph, node, hosts, (index, old, new), is_part=False)
-        gathers = [each for each in graph.nodes if isinstance(each.op, Boxing) and each.inputs[0] == before]
         if not found.get(after) and maker[after] > settled:
-            for node in gathers:
+            for node in gathers.get(before, ()):
                 found[node.outputs[0]] = _by_rank(graph, node, hosts, (index, old, new), is_part=True)
                 if found[node.outputs[0]]:
                     break
