@@ -77,7 +77,7 @@ def watch(profile: Profile) -> None:
 
     def call(program: Program, instruction: Instruction) -> Callable[..., Any]:
         made = plain(program, instruction)
-        return profile.timed(program, instruction, made) if program.stages else made
+        return profile.timed(program, instruction, made) if program.is_compiled else made
 
     def one_by_one(pairs: Iterable[Any], key: Callable[[Any], bool]) -> Iterator[tuple[bool, list[Any]]]:
         return ((key(pair), [pair]) for pair in pairs)

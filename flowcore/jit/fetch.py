@@ -12,8 +12,8 @@ from flowcore.jit.lanes import exact
 
 LINE = 64
 """Bytes of a cache line."""
-KEPT, DATA = 3, 1
-"""That it is to stay in all caches, and is no code."""
+KEPT, DATA = 2, 1
+"""To the second cache, which can wait for more lines at a time than the first, and not as code."""
 
 
 def _ask(context, array, place):

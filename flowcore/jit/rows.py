@@ -48,8 +48,10 @@ CHECK = """bad = 0
     if bad:
         return 1
     """
-AHEAD = 12
+AHEAD = 32
 """How many rows before its turn memory is asked for a row: they lie anywhere, and one takes long to come."""
+MANY = 1 << 14
+"""Elements of rows from which on a kernel is compiled for their width alone, which it then handles faster."""
 PLACE = "{name} = {indices}[{i}] - first if {indices}[{i}] >= 0 else {indices}[{i}] + total - first"
 HERE = PLACE.format(name="place", i="i", indices="indices")
 LATER = PLACE.format(name="later", i=f"min(i + {AHEAD}, last)", indices="indices")
@@ -60,6 +62,7 @@ from flowcore.jit.fetch import fetch
 @inlined
 def loop(K, G, C, first, N, total, W, V, {arguments}):
     {check}
+    {width}
     last = indices.shape[0] - 1
     for n in range(indices.shape[0] // G):
         {beside}
@@ -119,6 +122,7 @@ def row_of(i, C, {sizes}, {rows}):
 @exact
 def loop(C, first, N, total, H, {sizes}, {arguments}, slots, places, following, last, order, g_row):
     {checks}
+    {width}
     {copies}
     {scalars}
     count, begin, i = 0, 0, 0
@@ -223,6 +227,7 @@ def _taken(kind: str, index: str, numbers: tuple[int, ...], beside: Beside | Non
     row = "start = n * (W + G * C + V) + W + j * C; row = y[start:start + C]"
     source = TAKE.format(
         arguments=", ".join(("table", "indices", *others, "y")), check=ONE_CHECK, ahead=AHEAD, later=LATER, place=HERE,
+        width=_width(numbers[2], numbers[0]),
         beside=zero if beside is None else filled or "pass", row="pass" if beside is None else row,
         takes="=" if beside else "+=", otherwise=NOTHING if beside else "",
     )  # fmt: skip
@@ -274,7 +279,7 @@ def update(
         copies="; ".join(f"{held[letter]}[:] = {letter}_all" for letter in new) or "pass",
         scalars="; ".join(f"{letter} = {letter}_one[0]" for letter in numbers) or "pass",
         rest=REST.format(kind=kind, **lines) if is_exact else "pass",
-        **lines,
+        width=_width(width, sum(indices for indices, _ in lists)), **lines,
     )  # fmt: skip
     kinds = (*(kind,) * len(tables), *(kind, index) * len(lists), *(kind,) * (scalars + len(new)), *("i8",) * 5, kind)
     count = sum(indices for indices, _ in lists)
@@ -282,3 +287,8 @@ def update(
     numbers_given = (width, first, length, total, slots, *(size for pair in lists for size in pair))
     kernel = Kernel(source, len(numbers_given), kinds, checks=True)
     return Launch(kernel, numbers_given, into, (slots, *(count,) * 4, width))
+
+
+def _width(width: int, count: int) -> str:
+    """The line that tells the compiler how wide `count` rows are, where they are many."""
+    return f"C = {width}" if width * count >= MANY else "pass"
