@@ -12,6 +12,7 @@ import flowcore as fc
 from flowcore.boxing_op import Terms
 from flowcore.dispatch import apply
 from flowcore.errors import DTypeError, FlowcoreError, PlacementError
+from tests.narrow_bytes import TABLE, step_of, theory
 
 STEPS, INPUTS, HIDDEN, CLASSES = 40, 20, 64, 5
 FOUND = tuple[list[float], fc.Plan]
@@ -84,6 +85,12 @@ def test_bfloat16_halves_what_gradients_move() -> None:
     assert gradients_moved(half, "compress='bf16'") == full // 2
     assert whole.bytes_moved - half.bytes_moved == full // 2
     assert gradients_moved(whole, "compress") == 0 and {str(t.dtype) for t in whole.transfers} == {"float32"}
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_every_strategy_moves_the_bytes_of_theory_in_every_precision(ranks: int) -> None:
+    for found in fc.launch.run(lambda: [step_of(*row).plan().bytes_moved for row in TABLE], ranks=ranks):
+        assert dict(zip(TABLE, found, strict=True)) == {row: theory(*row, ranks) for row in TABLE}
 
 
 def test_what_a_rank_could_not_send_is_sent_later() -> None:
