@@ -14,6 +14,7 @@ from flowcore.calls import *
 from flowcore.compile import compile as compile
 from flowcore.compression import Compression as Compression
 from flowcore.cond import *
+from flowcore.declared import declare as _declare
 from flowcore.derivatives import *
 from flowcore.dispatch import asarray as asarray
 from flowcore.dispatch import to_global as to_global
@@ -82,6 +83,8 @@ from flowcore.vmap import vmap as vmap
 from flowcore.while_loop import *
 from flowcore.world import rank as rank
 from flowcore.world import world_size as world_size
+
+_declare(globals(), *map(vars, (data, fft, linalg, nn, optim, random, testing)))
 
 __version__ = "0.1.0"
 

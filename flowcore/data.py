@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from flowcore.dispatch import default_layout
+from flowcore.dispatch import default_layout, unmasked
 from flowcore.dtypes import as_dtype
 from flowcore.errors import CheckpointError, DTypeError, FlowcoreError, PlacementError, ShapeError, TraceError
 from flowcore.graph import Value
@@ -133,6 +133,7 @@ def _checked(arrays: Sequence[Any]) -> list[Array]:
         if isinstance(item, Tensor):
             raise DTypeError(f"array {position} is a Tensor: pass the numpy array it was made of")
         array = np.asanyarray(item)
+        unmasked(array)
         if array.ndim == 0:
             raise ShapeError(f"array {position} has no dimensions: its rows are the samples; give it at least one")
         as_dtype(array.dtype)

@@ -154,7 +154,7 @@ def held(value: Any, dtype: DType) -> Any:
 @function
 def located(device: Any, placement: Placement | None) -> Placement | None:
     """Where the array API's `device` is: a placement, or "cpu" and None: the default one."""
-    if device is None or device == "cpu":
+    if device is None or (isinstance(device, str) and device == "cpu"):
         return placement
     if not isinstance(device, Placement):
         raise PlacementError(f"device {device!r} is not available: pass a Placement, or 'cpu' for the default one")
@@ -255,11 +255,18 @@ def to_numpy(x: Any, dtype: Any) -> Array:
 def _from_array(x: Any) -> Array:
     """What another library makes of its array `x` for numpy."""
     try:
-        return np.asarray(x)
+        return unmasked(np.asanyarray(x))
     except FlowcoreError:
         raise
     except Exception as error:  # another library raises what it likes
         raise DTypeError(f"{type(x).__name__} gives no array to numpy: {error}") from error
+
+
+def unmasked(array: Array) -> Array:
+    """The same memory as a plain array; DTypeError where elements of it are masked."""
+    if np.ma.is_masked(array):
+        raise DTypeError("an array with masked elements: a tensor has no mask; fill them in with .filled(value)")
+    return np.asarray(array)
 
 
 def _from_scalars(x: Any, dtype: DType | None) -> Array:

@@ -6,6 +6,7 @@ from flowcore.comm.errors import CommError, DivergenceError, HangError
 from flowcore.placement.errors import FlowcoreError, PlacementError
 
 __all__ = [
+    "ArgumentError",
     "CheckpointError",
     "CommError",
     "CopyError",
@@ -36,6 +37,10 @@ class IndexingError(ShapeError, IndexError):
 
 class DTypeError(FlowcoreError, TypeError):
     """A dtype or the type of an argument does not fit an operator."""
+
+
+class ArgumentError(FlowcoreError, ValueError):
+    """An argument is of the right type and out of its range."""
 
 
 class CopyError(FlowcoreError, ValueError, BufferError):

@@ -179,7 +179,8 @@ def _lengths(x: Tensor, s: Lengths, axes: Sequence[int] | None) -> tuple[list[in
     places = tuple(axis_of(axis, x.ndim, "a Fourier transform") for axis in axes)
     if not places or len(set(places)) != len(places) or (s is not None and len(s) != len(places)):
         raise ShapeError(f"a Fourier transform along axes {places} to lengths {s}: name each axis and its length once")
-    return [x.shape[a] if n == -1 else n for a, n in zip(places, s or [-1] * len(places), strict=True)], places
+    wanted = [-1] * len(places) if s is None else s
+    return [x.shape[a] if n == -1 else n for a, n in zip(places, wanted, strict=True)], places
 
 
 def _resized(x: Tensor, lengths: Sequence[int], axes: Sequence[int]) -> Tensor:

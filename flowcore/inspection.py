@@ -121,7 +121,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
 
 
 def _dtype_of(item: Any) -> DType:
-    return item.dtype if isinstance(item, Tensor | np.ndarray | np.generic) else as_dtype(item)
+    return as_dtype(item.dtype if isinstance(item, Tensor | np.ndarray | np.generic) else item)
 
 
 class NamespaceInfo:

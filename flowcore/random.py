@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf, isfinite, prod
+from numbers import Integral
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from flowcore.grad import no_grad
 from flowcore.ops import permutation as orders
 from flowcore.ops import random as draws
 from flowcore.ops.argument import argmax
+from flowcore.ops.axes import axis_of
 from flowcore.ops.call import apply
 from flowcore.ops.elementwise import broadcast_shape
 from flowcore.ops.gather import take
@@ -235,7 +237,9 @@ def choice(
 
     replace False: no element twice.
     """
-    values = None if isinstance(a, SupportsIndex) and not isinstance(a, Tensor) else operands(a)[0]
+    values = None if isinstance(a, Integral) else operands(a)[0]
+    if values is not None and values.ndim == 0:
+        raise ShapeError("choice among the elements of a tensor without dimensions: give an int, or an array")
     length = index(a) if values is None else values.shape[0]
     place = placement if values is None else values.placement
     lengths = _lengths((shape,))
@@ -259,7 +263,8 @@ def choice(
 def shuffle(x: TensorLike, axis: int = 0) -> Tensor:
     """`x` with what stands along `axis` in random order."""
     (given,) = operands(x)
-    return take(given, permutation(given.shape[axis], placement=given.placement), axis=axis)
+    along = axis_of(axis, given.ndim, "shuffle")
+    return take(given, permutation(given.shape[along], placement=given.placement), axis=along)
 
 
 def _check(name: str, what: str, value: TensorLike, least: float, most: float = inf) -> None:
@@ -303,7 +308,10 @@ def _drawn(draw: Callable[[Tensor], Tensor], placement: Placement | None, sbp: S
 def _lengths(shape: Sequence[Shape]) -> tuple[int, ...]:
     """`(3, 4)` and `((3, 4),)` alike as (3, 4)."""
     given: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    return tuple(index(length) for length in given)
+    lengths = tuple(index(length) for length in given)
+    if any(length < 0 for length in lengths):
+        raise ShapeError(f"random numbers of shape {lengths}: lengths must not be negative")
+    return lengths
 
 
 def _stored(name: str) -> Tensor:

@@ -14,6 +14,7 @@ from flowcore.placement.machine import Link, Machine
 from flowcore.world import World, activate
 
 Result = TypeVar("Result")
+LONGEST = threading.TIMEOUT_MAX / 2
 LAST_WORDS_SECONDS = 3.0
 """How long a failure waits for ranks that have not noticed it yet, because they compute."""
 
@@ -60,7 +61,7 @@ def run_threads(
 ) -> tuple[list[Result], dict[int, BaseException]]:
     """Run `fn` on threads; returns the results by rank, and what was raised by rank, in order of time."""
     lives = tuple(rank * hosts // ranks for rank in range(ranks))
-    shared = ThreadWorld(ranks, threading.TIMEOUT_MAX if timeout is None else timeout, lives, link or AT_ONCE)
+    shared = ThreadWorld(ranks, LONGEST if timeout is None else min(timeout, LONGEST), lives, link or AT_ONCE)
     machine = Machine(between=link or Machine().between, hosts=lives if hosts > 1 else ())
     transports = [shared.transport(rank) for rank in range(ranks)]
     results: dict[int, Result] = {}
@@ -94,7 +95,7 @@ def wait_for_all(
 ) -> list[int]:
     """Wait until all ranks have ended, at most `timeout` seconds, and not for long after a failure; those that run."""
     running = set(range(ranks))
-    end = time.monotonic() + (threading.TIMEOUT_MAX / 2 if timeout is None else timeout)
+    end = time.monotonic() + (LONGEST if timeout is None else min(timeout, LONGEST))
     while running:
         try:
             running.remove(ended.get(timeout=max(0.0, end - time.monotonic())))

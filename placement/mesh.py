@@ -176,6 +176,8 @@ def _flatten(ranks: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if isinstance(ranks, int):
         if ranks < 1:
             raise PlacementError(f"{ranks} ranks: a placement needs at least one rank")
+        if ranks >= 1 << 31:
+            raise PlacementError(f"{ranks} ranks: a placement has fewer than {1 << 31}")
         return tuple(range(ranks)), (ranks,)
     if not isinstance(ranks, Iterable) or isinstance(ranks, str):
         raise PlacementError(f"ranks {ranks!r}: pass an int, a sequence of ints or a nested sequence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from flowcore.declared import check_options
 from flowcore.nn import activations
 from flowcore.nn.module import Module, Parameter
 from flowcore.ops.create import full
@@ -18,6 +19,7 @@ class Activation(Module):
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        check_options(type(self).function, type(self).__name__, arguments, options)
         self.arguments, self.options = arguments, options
 
     def forward(self, x: Tensor) -> Tensor:

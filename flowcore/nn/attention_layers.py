@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowcore.declared import Count, Length, Probability
 from flowcore.errors import ShapeError
 from flowcore.nn import init
 from flowcore.nn.attention import scaled_dot_product_attention
@@ -27,9 +28,9 @@ class MultiHeadAttention(Module):
 
     def __init__(
         self,
-        embed_dim: int,
-        num_heads: int,
-        dropout: float = 0.0,
+        embed_dim: Length,
+        num_heads: Count,
+        dropout: Probability = 0.0,
         bias: bool = True,
         batch_first: bool = False,
         dtype: Any = "float32",

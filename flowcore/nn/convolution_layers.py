@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import Any, ClassVar
 
+from flowcore.declared import Count, Counts, Length, Sizes
 from flowcore.errors import ShapeError
 from flowcore.nn import init
 from flowcore.nn.convolution import convolution, transposed_convolution
 from flowcore.nn.module import Module, Parameter
-from flowcore.nn.spatial import Lengths, Padding, per_dimension
+from flowcore.nn.spatial import Padding, per_dimension
 from flowcore.ops.create import zeros
 from flowcore.tensor import Tensor
 
@@ -22,13 +23,13 @@ class Convolution(Module):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Lengths,
-        stride: Lengths = 1,
+        in_channels: Length,
+        out_channels: Length,
+        kernel_size: Counts,
+        stride: Counts = 1,
         padding: Padding = 0,
-        dilation: Lengths = 1,
-        groups: int = 1,
+        dilation: Counts = 1,
+        groups: Count = 1,
         bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
@@ -78,19 +79,19 @@ class Conv3d(Convolution):
 class TransposedConvolution(Convolution):
     """What transposed convolutions have. weight: (in_channels, out_channels / groups, …)."""
 
-    padding: Lengths
+    padding: Sizes
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Lengths,
-        stride: Lengths = 1,
-        padding: Lengths = 0,
-        output_padding: Lengths = 0,
-        groups: int = 1,
+        in_channels: Length,
+        out_channels: Length,
+        kernel_size: Counts,
+        stride: Counts = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: Count = 1,
         bias: bool = True,
-        dilation: Lengths = 1,
+        dilation: Counts = 1,
         dtype: Any = "float32",
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, dtype)

@@ -14,7 +14,7 @@ from flowcore.tensor import Tensor
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x · weightᵀ + bias. x: (…, n), weight: (m, n), bias: (m,); y: (…, m)."""
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(f"linear with weight {weight.shape} takes (…, {weight.shape[-1]}), not {x.shape}")
+        raise ShapeError(f"linear with weight {weight.shape} takes (…, n) by (m, n), not {x.shape}")
     y = x @ weight.mT
     return y if bias is None else y + bias
 

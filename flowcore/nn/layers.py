@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import Any, ClassVar
 
-from flowcore.errors import FlowcoreError, ShapeError
+from flowcore.declared import Length, Probability
+from flowcore.errors import ShapeError
 from flowcore.nn import functions, init
 from flowcore.nn.module import Module, Parameter
 from flowcore.ops.axes import axis_of
@@ -19,7 +20,7 @@ class Linear(Module):
 
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = "float32") -> None:
+    def __init__(self, in_features: Length, out_features: Length, bias: bool = True, dtype: Any = "float32") -> None:
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(zeros((out_features, in_features), dtype=dtype))
         self.bias = Parameter(zeros((out_features,), dtype=dtype)) if bias else None
@@ -45,7 +46,9 @@ class Embedding(Module):
     Adagrad, SparseAdam). With these a compiled step never makes a gradient as large as the table, sparse or not.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = "float32", sparse: bool = False) -> None:
+    def __init__(
+        self, num_embeddings: Length, embedding_dim: Length, dtype: Any = "float32", sparse: bool = False
+    ) -> None:
         self.weight = Parameter(zeros((num_embeddings, embedding_dim), dtype=dtype))
         self.weight.is_sparse = sparse
         self.reset_parameters()
@@ -64,9 +67,7 @@ class Embedding(Module):
 class Dropout(Module):
     """Sets elements to 0 with probability p while training; else the identity."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise FlowcoreError(f"Dropout(p={p}): a probability lies between 0 and 1")
+    def __init__(self, p: Probability = 0.5) -> None:
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +138,12 @@ class Bilinear(Module):
     bias: Parameter | None
 
     def __init__(
-        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = "float32"
+        self,
+        in1_features: Length,
+        in2_features: Length,
+        out_features: Length,
+        bias: bool = True,
+        dtype: Any = "float32",
     ) -> None:
         self.weight = Parameter(zeros((out_features, in1_features, in2_features), dtype=dtype))
         self.bias = Parameter(zeros((out_features,), dtype=dtype)) if bias else None

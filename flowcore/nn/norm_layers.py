@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from flowcore.declared import Count, Length, Natural, Sizes
 from flowcore.errors import ShapeError
 from flowcore.grad import no_grad
 from flowcore.nn import init, norms
@@ -38,8 +38,8 @@ class LayerNorm(Weighted):
 
     def __init__(
         self,
-        normalized_shape: int | Sequence[int],
-        eps: float = 1e-5,
+        normalized_shape: Sizes,
+        eps: Natural = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
         dtype: Any = "float32",
@@ -60,8 +60,8 @@ class RMSNorm(Weighted):
 
     def __init__(
         self,
-        normalized_shape: int | Sequence[int],
-        eps: float | None = None,
+        normalized_shape: Sizes,
+        eps: Natural | None = None,
         elementwise_affine: bool = True,
         dtype: Any = "float32",
     ) -> None:
@@ -80,7 +80,7 @@ class GroupNorm(Weighted):
     """Normalization over groups of channels of each sample; weight, bias: (num_channels,)."""
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = "float32"
+        self, num_groups: Count, num_channels: Length, eps: Natural = 1e-5, affine: bool = True, dtype: Any = "float32"
     ) -> None:
         self.groups, self.eps = num_groups, eps
         self.own((num_channels,), affine, affine, dtype)
@@ -107,7 +107,7 @@ class ByChannel(Weighted):
 class InstanceNorm(ByChannel):
     """`instance_norm`; without weight and bias unless `affine`."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: Any = "float32") -> None:
+    def __init__(self, num_features: Length, eps: Natural = 1e-5, affine: bool = False, dtype: Any = "float32") -> None:
         self.eps = eps
         self.own((num_features,), affine, affine, dtype)
 
@@ -148,9 +148,9 @@ class BatchNorm(ByChannel):
 
     def __init__(
         self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
+        num_features: Length,
+        eps: Natural = 1e-5,
+        momentum: Natural | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: Any = "float32",

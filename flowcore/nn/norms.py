@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from flowcore.dtypes import limits
-from flowcore.errors import ShapeError
+from flowcore.dtypes import is_float, limits
+from flowcore.errors import DTypeError, ShapeError
 from flowcore.nn.arrays import takes_arrays
 from flowcore.ops.unary import sqrt
 from flowcore.tensor import Tensor
@@ -41,6 +41,8 @@ def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps:
 
     eps: None, the least that makes a difference to 1 in the dtype of x.
     """
+    if not is_float(x.dtype):
+        raise DTypeError(f"rms_norm of {x.dtype}: takes floating dtypes; cast with astype")
     eps = float(limits(x.dtype).eps) if eps is None else eps
     y = x / sqrt((x * x).mean(axis=_last(x, shape, "rms_norm"), keepdims=True) + eps)
     return _weighted(y, weight, None)
@@ -94,7 +96,7 @@ def batch_statistics(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(`batch_norm` with x's own statistics, its mean, its variance divided by the count less one); of each channel."""
     axes = (0, *range(2, x.ndim))
-    count = prod(x.shape[axis] for axis in axes)
+    count = prod(x.shape[axis] for axis in axes if axis < x.ndim)
     if x.ndim < 2 or count < 2:
         raise ShapeError(f"the statistics of a batch of shape {x.shape}: every channel needs at least 2 elements")
     y, mean, variance = normalized(x, axes, eps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any, ClassVar
 
+from flowcore.declared import Count, Length, Probability
 from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.nn import init
 from flowcore.nn.activations import relu, sigmoid
@@ -36,12 +37,12 @@ class Recurrent(Module):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        input_size: Length,
+        hidden_size: Count,
+        num_layers: Count = 1,
         bias: bool = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         bidirectional: bool = False,
         dtype: Any = "float32",
     ) -> None:
@@ -148,7 +149,7 @@ class RNN(Recurrent):
     gates = 1
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **options: Any
+        self, input_size: Length, hidden_size: Count, num_layers: Count = 1, nonlinearity: str = "tanh", **options: Any
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise FlowcoreError(f"unknown nonlinearity {nonlinearity!r}: choose 'tanh' or 'relu'")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import Literal, SupportsIndex
 
+from flowcore.declared import Length, Sizes
 from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.tensor import Tensor
 
 Lengths = int | Sequence[int]
-Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+Padding = Literal["valid", "same"] | Sizes | Sequence[tuple[Length, Length]]
 
 
 def per_dimension(value: Lengths, spatial: int, what: str, least: int = 1) -> tuple[int, ...]:

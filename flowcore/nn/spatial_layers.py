@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from flowcore.declared import Count, Counts, Positive
 from flowcore.nn.module import Module
 from flowcore.nn.pooling import avg_pool, max_pool
 from flowcore.nn.resize import adaptive_avg_pool, adaptive_max_pool, interpolate
-from flowcore.nn.spatial import Lengths, Padding
+from flowcore.nn.spatial import Padding
 from flowcore.tensor import Tensor
 
 
@@ -19,10 +20,10 @@ class MaxPool(Module):
 
     def __init__(
         self,
-        kernel_size: Lengths,
-        stride: Lengths | None = None,
+        kernel_size: Counts,
+        stride: Counts | None = None,
         padding: Padding = 0,
-        dilation: Lengths = 1,
+        dilation: Counts = 1,
         ceil_mode: bool = False,
     ) -> None:
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
@@ -62,12 +63,12 @@ class AvgPool(Module):
 
     def __init__(
         self,
-        kernel_size: Lengths,
-        stride: Lengths | None = None,
+        kernel_size: Counts,
+        stride: Counts | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
-        divisor_override: int | None = None,
+        divisor_override: Count | None = None,
     ) -> None:
         self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
@@ -111,7 +112,7 @@ class AdaptivePool(Module):
 
     spatial: ClassVar[int]
 
-    def __init__(self, output_size: int | Sequence[int | None]) -> None:
+    def __init__(self, output_size: Count | Sequence[int | None]) -> None:
         self.output_size = output_size
 
     def describe(self) -> str:
@@ -173,8 +174,8 @@ class Upsample(Module):
 
     def __init__(
         self,
-        size: Lengths | None = None,
-        scale_factor: float | Sequence[float] | None = None,
+        size: Counts | None = None,
+        scale_factor: Positive | Sequence[float] | None = None,
         mode: str = "nearest",
         align_corners: bool = False,
     ) -> None:

@@ -97,6 +97,9 @@ class Arange(Op):
     def infer(self) -> tuple[Type, ...]:
         if self.length < 0:
             raise ShapeError(f"arange of length {self.length}: it must not be negative")
+        most = 2**64 if self.dtype == "uint64" else 2**63
+        if self.length >> 60 or any(isinstance(each, int) and abs(each) >= most for each in (self.start, self.step)):
+            raise ShapeError(f"arange of {self.length} from {self.start} by {self.step}: give numbers of 64 bits")
         return (Type((self.length,), np.dtype(self.dtype)),)
 
     def equation(self) -> Equation:

@@ -216,7 +216,7 @@ def diff(
         raise ShapeError(f"diff taken {n} times: give 0 or more")
     parts = [part for part in (prepend, tensor, append) if part is not None]
     found = concatenate(parts, axis=along) if len(parts) > 1 else tensor
-    for _ in range(n):
+    for _ in range(min(n, found.shape[along] + 1)):  # nothing is left of nothing
         behind, before = _without(found, along, first=True), _without(found, along, first=False)
         found = not_equal(behind, before) if found.dtype.kind == "b" else subtract(behind, before)
     return found

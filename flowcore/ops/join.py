@@ -144,7 +144,7 @@ class Pad(Op):
 @function
 def concatenate(tensors: Sequence[TensorLike], /, *, axis: int | None = 0) -> Tensor:
     """The tensors one after another along `axis` (None: flattened)."""
-    if not tensors:
+    if len(tensors) == 0:
         raise ShapeError("concatenate of no tensors: pass at least one")
     parts = aligned(*tensors)
     if axis is None:
@@ -162,7 +162,7 @@ def concat(tensors: Sequence[TensorLike], /, *, axis: int | None = 0) -> Tensor:
 @function
 def stack(tensors: Sequence[TensorLike], /, *, axis: int = 0) -> Tensor:
     """The tensors, all of one shape, along a new dimension at `axis`."""
-    if not tensors:
+    if len(tensors) == 0:
         raise ShapeError("stack of no tensors: pass at least one")
     place = whole_number(axis, "stack along axis")
     return concatenate([expand_dims(tensor, place) for tensor in aligned(*tensors)], axis=place)

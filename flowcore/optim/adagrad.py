@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowcore.declared import Natural, Rate
 from flowcore.errors import FlowcoreError
 from flowcore.ops.row_updates import update_rows
 from flowcore.ops.unary import sqrt
@@ -23,11 +24,11 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         params: ParamsLike,
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        lr: Rate = 1e-2,
+        lr_decay: Natural = 0.0,
+        weight_decay: Natural = 0.0,
+        initial_accumulator_value: Natural = 0.0,
+        eps: Natural = 1e-10,
         *,
         state_sbp: SbpLike | None = None,
         shard_states: str | None = None,

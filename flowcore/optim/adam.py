@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowcore.declared import Natural, Rate
 from flowcore.errors import FlowcoreError
 from flowcore.ops.arithmetic import power
 from flowcore.ops.extrema import maximum
@@ -26,10 +27,10 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: ParamsLike,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        eps: Natural = 1e-8,
+        weight_decay: Natural = 0.0,
         amsgrad: bool = False,
         *,
         state_sbp: SbpLike | None = None,
@@ -82,10 +83,10 @@ class AdamW(Adam):
     def __init__(
         self,
         params: ParamsLike,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        eps: Natural = 1e-8,
+        weight_decay: Natural = 1e-2,
         amsgrad: bool = False,
         *,
         state_sbp: SbpLike | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from flowcore.errors import FlowcoreError
+from flowcore.errors import DTypeError, FlowcoreError
 from flowcore.grad import no_grad
 from flowcore.ops.arithmetic import power
 from flowcore.ops.extrema import maximum, minimum
@@ -21,6 +21,10 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float, norm_type: float =
     """
     if norm_type <= 0:
         raise FlowcoreError(f"norm_type={norm_type}: a norm has p > 0")
+    params = list(params)
+    strangers = [param for param in params if not isinstance(param, Tensor)]
+    if strangers:
+        raise DTypeError(f"clip_grad_norm of {strangers[0]!r}: pass parameters, as model.parameters() gives them")
     with_grads = [(param, param.grad) for param in params]
     active = [(param, grad) for param, grad in with_grads if grad is not None]
     if not active:

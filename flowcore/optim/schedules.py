@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import cos, pi
 from typing import Any
 
-from flowcore.errors import FlowcoreError
+from flowcore.declared import Count, Length, Natural
 from flowcore.optim.optimizer import Optimizer
 
 
@@ -56,9 +56,7 @@ class LambdaLR(Schedule):
 class StepLR(Schedule):
     """base · gamma^⌊steps / step_size⌋."""
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        if step_size < 1:
-            raise FlowcoreError(f"step_size={step_size}: the rate falls every 1 or more steps")
+    def __init__(self, optimizer: Optimizer, step_size: Count, gamma: Natural = 0.1) -> None:
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
@@ -69,9 +67,7 @@ class StepLR(Schedule):
 class CosineAnnealingLR(Schedule):
     """eta_min + (base − eta_min) (1 + cos(π steps / T_max)) / 2 (Loshchilov and Hutter, arXiv:1608.03983)."""
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        if T_max < 1:
-            raise FlowcoreError(f"T_max={T_max}: the rate falls over 1 or more steps")
+    def __init__(self, optimizer: Optimizer, T_max: Count, eta_min: Natural = 0.0) -> None:
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
@@ -83,7 +79,7 @@ class WarmupLR(Schedule):
     """A straight rise from start_factor · base to base over `warmup_steps`, then `after`, counted from there."""
 
     def __init__(
-        self, optimizer: Optimizer, warmup_steps: int, start_factor: float = 0.0, after: Schedule | None = None
+        self, optimizer: Optimizer, warmup_steps: Length, start_factor: Natural = 0.0, after: Schedule | None = None
     ) -> None:
         self.warmup_steps, self.start_factor, self.after = warmup_steps, start_factor, after
         super().__init__(optimizer)

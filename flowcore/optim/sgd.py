@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowcore.declared import Finite, Natural, Rate
 from flowcore.errors import FlowcoreError
 from flowcore.optim.optimizer import Active, Optimizer, ParamsLike, PerDType
 from flowcore.placement.sbp import SbpLike
@@ -21,10 +22,10 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: ParamsLike,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Rate = 1e-3,
+        momentum: Natural = 0.0,
+        dampening: Finite = 0.0,
+        weight_decay: Natural = 0.0,
         nesterov: bool = False,
         *,
         state_sbp: SbpLike | None = None,
@@ -50,7 +51,7 @@ class SGD(Optimizer):
             param.assign(param - direction * rates.like(param))
 
     def _with_momentum(
-        self, param: Tensor, direction: Tensor, share: Tensor | None, momentum: float, nesterov: bool
+        self, param: Tensor, direction: Tensor, share: Tensor | None, momentum: Natural, nesterov: bool
     ) -> Tensor:
         (held,) = self.state_of(param, "momentum_buffer")
         buffer = held * momentum + (direction if share is None else direction * share)

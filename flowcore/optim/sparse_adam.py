@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowcore.declared import Natural, Rate
 from flowcore.errors import FlowcoreError
 from flowcore.ops.arithmetic import power
 from flowcore.ops.row_updates import update_rows
@@ -25,9 +26,9 @@ class SparseAdam(Optimizer):
     def __init__(
         self,
         params: ParamsLike,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: Natural = 1e-8,
         *,
         state_sbp: SbpLike | None = None,
     ) -> None:

@@ -113,7 +113,7 @@ def test_forms_of_inputs_are_equal() -> None:
         (lambda x: fc.nn.LSTM(3, 6)(x[..., :2]), "it takes"),
         (lambda x: fc.nn.LSTM(3, 6, dtype="float64")(x, fc.zeros((1, 4, 6))), "needs 2 of"),
         (lambda x: fc.nn.RNN(3, 6, nonlinearity="sin"), "choose 'tanh'"),
-        (lambda x: fc.nn.GRU(3, 0), "at least one"),
+        (lambda x: fc.nn.GRU(3, 0), "hidden_size=0 .* from 1"),
     ],
 )
 def test_what_does_not_fit_is_an_error(call: Any, message: str) -> None:
