@@ -151,7 +151,7 @@ class _Measured:
     def _shown(self) -> Collection[int]:
         """The registers that lie in the window, or in what the host holds in common."""
         sharing = self.program.sharing
-        return () if sharing is None else {*sharing.shown.places, *sharing.shown.own}
+        return () if sharing is None else sharing.shown.registers
 
     @cached_property
     def _placed(self) -> set[int]:

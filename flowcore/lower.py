@@ -69,13 +69,13 @@ def lower(
     constants, nodes = _constants(local) if stages else ({}, local.nodes)
     sharing = None
     if joint.ranks:
-        local, nodes, shown = show(local, nodes, rank, joint.parts, common, taken)
+        local, nodes, shown = show(local, nodes, rank, joint.parts, common, taken, joint.pieces)
         outputs = _registers(graph, graph.outputs, local.outputs, rank)
         registers = Registers(rank, joint.ranks, joint.commons, joint.count)
         sharing = Sharing(rank, joint.ranks, shown, joint.parts, registers)
     memory, away = Arena({}, 0), Leaving(())
     if stages:
-        elsewhere = {*sharing.shown.places, *sharing.shown.own} if sharing else set[int]()
+        elsewhere = sharing.shown.registers if sharing else set[int]()
         nodes, held = reuse(local, nodes, roots(local), elsewhere)
         local = replace(local, nodes=_replaced(local.nodes, nodes))
         memory = arena(local, nodes, held, elsewhere)

@@ -71,7 +71,11 @@ class Sharing:
         """The memory of the registers that other ranks see."""
         window, places = self._windows[self.rank], self.shown.places
         own = {number: self.common.part(common) for number, common in self.shown.own.items()}
-        return {**{number: _array(window, place, type) for number, (place, type) in places.items()}, **own}
+        away = {
+            number: _array(self._windows[at.rank], self._told[at.rank][at.key][0] + at.start, at.type)
+            for number, at in self.shown.away.items()
+        }
+        return {**{number: _array(window, place, type) for number, (place, type) in places.items()}, **own, **away}
 
     @property
     def inputs(self) -> Mapping[int, Array]:

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph, Node
-from flowcore.passes.lists import lists_of
 from flowcore.placement.layout import box_size
 
 Hosts = tuple[int, ...]
 SMALL = 64 << 10
-"""Bytes of a block that is read from all peers, however many they are and however little each of them holds."""
+"""Bytes of a block that is gathered as soon as it can be, for one meeting to serve many."""
 
 
 def arranged(
@@ -32,13 +30,12 @@ def arranged(
     common: the values for which the ranks of a host have a register in common. there: those that it holds from the
     beginning, so that nobody needs to meet for them.
     """
-    lists = lists_of(graph)
     shared = {
         place
         for place, node in enumerate(graph.nodes)
         if node.outputs
         and node.outputs[0] not in there
-        and (node.outputs[0] in common or _is_shared(graph, node, hosts, lists))
+        and (node.outputs[0] in common or is_shared(graph, node, hosts))
     }
     if not shared:
         return graph, {}
@@ -84,7 +81,7 @@ class _Arranger:
         )
 
     def _is_large(self, number: int) -> bool:
-        return _most(self.graph, self.graph.nodes[self.maker[number]])[1] > SMALL
+        return most_bytes(self.graph, self.graph.nodes[self.maker[number]])[1] > SMALL
 
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
@@ -112,11 +109,11 @@ class _Arranger:
         return all(number in self.known for number in self.graph.nodes[place].inputs)
 
     def _grows(self, place: int) -> bool:
-        source, target = _most(self.graph, self.graph.nodes[place])
+        source, target = most_bytes(self.graph, self.graph.nodes[place])
         return target > max(source, SMALL)
 
 
-def _most(graph: Graph, node: Node) -> tuple[int, int]:
+def most_bytes(graph: Graph, node: Node) -> tuple[int, int]:
     """The most bytes of a block of a change of layout, before and after."""
     assert isinstance(node.op, Boxing)
     type = graph.values[node.inputs[0]].type
@@ -127,19 +124,10 @@ def _most(graph: Graph, node: Node) -> tuple[int, int]:
     return source, target
 
 
-def _is_shared(graph: Graph, node: Node, hosts: Hosts, lists: Container[int]) -> bool:
-    """Whether views of peers' blocks serve a change of layout well; all of it stays within hosts then.
-
-    lists: what is read by operators that take the blocks as they lie.
-    """
+def is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
+    """Whether a change of layout sends bytes, and all of them stay within hosts."""
     if not isinstance(node.op, Boxing):
         return False
     plan = node.op.plan(graph.values[node.inputs[0]].type)
     where = np.array(hosts)
-    if not plan.messages or not all((where[step.source] == where[step.target]).all() for step in plan.steps):
-        return False
-    source, target = _most(graph, node)
-    if node.outputs[0] in lists and all(terms == 1 for terms, _ in plan.levels):
-        return True
-    # many terms of a large block are read by each rank that needs it: few ranks may, many had better share the work
-    return target <= SMALL or (target <= source and not (target == source and prod(n for n, _ in plan.levels) > 2))
+    return plan.messages > 0 and all((where[step.source] == where[step.target]).all() for step in plan.steps)

@@ -23,22 +23,30 @@ from flowcore.placement.layout import Box, box_shape, box_size
 
 
 @dataclass(frozen=True)
-class Common:
-    """A register that `ranks` of one host have in common, as one of them sees it.
+class Piece:
+    """What a rank holds of a block of `type` that `ranks` of its host, it among them, hold in pieces of one range each.
+
+    box, part, start: which piece, its type and its first element in the block.
+    """
+
+    ranks: tuple[int, ...]
+    type: Type
+    box: Box
+    part: Type
+    start: int
+
+
+@dataclass(frozen=True)
+class Common(Piece):
+    """A register that `ranks` of one host have in common, as one of them sees it; the piece is what it computes.
 
     index: among those of the program. old, new: positions of the input it holds and of the output that replaces that.
-    type: of the block. box, part, start: what this rank computes, its type and its first element in the block.
     is_part: whether the input is the part, not the whole. input: the number of the whole in the graph of the rank.
     """
 
     index: int
     old: int
     new: int
-    ranks: tuple[int, ...]
-    type: Type
-    box: Box
-    part: Type
-    start: int
     is_part: bool
     input: int = -1
 
@@ -120,6 +128,15 @@ def _by_rank(
     graph: Graph, node: Node, hosts: tuple[int, ...], named: tuple[int, int, int], is_part: bool
 ) -> dict[int, Common]:
     """The common register for the result of `node` as every rank sees it; empty where there cannot be one."""
+    found = pieces(graph, node, hosts)
+    return {
+        rank: Common(each.ranks, each.type, each.box, each.part, each.start, *named, is_part)
+        for rank, each in found.items()
+    }
+
+
+def pieces(graph: Graph, node: Node, hosts: tuple[int, ...]) -> dict[int, Piece]:
+    """Where `node` gathers, within hosts, blocks from pieces that are ranges of these: its piece per rank."""
     if not isinstance(node.op, Boxing):
         return {}
     type = graph.values[node.outputs[0]].type
@@ -142,8 +159,13 @@ def _by_rank(
             if start is None or not _is_inside(part, whole):
                 return {}
             block, own = (Type(box_shape(box), type.dtype) for box in (whole, part))
-            found[rank] = Common(*named, tuple(ranks), block, part, own, start if own.size else 0, is_part)
+            found[rank] = Piece(tuple(ranks), block, part, own, start if own.size else 0)
     return found
+
+
+def holder(piece: Piece, key: int) -> int:
+    """The rank in whose window the pieces lie that are known as `key`: ranks take turns."""
+    return piece.ranks[key % len(piece.ranks)]
 
 
 def _is_inside(part: Box, whole: Box) -> bool:

@@ -7,8 +7,8 @@ fusion joins it with what reads it: the sum over ranks of a gradient with the up
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,10 +20,12 @@ from flowcore.local import Move, localize
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.op import OPS, Type
 from flowcore.passes.arrange import Hosts, arranged
-from flowcore.passes.common import Common, commons, unmet
+from flowcore.passes.common import Common, Piece, commons, holder, pieces, unmet
 from flowcore.passes.divide import divide
 from flowcore.passes.donate import Update, roots
+from flowcore.passes.lists import lists_of
 from flowcore.passes.overlap import timetable
+from flowcore.passes.scatter_first import scatter_first
 from flowcore.placement.machine import Machine
 
 JOINED = {"sum": ("add", "fiuc"), "max": ("maximum", "fiu"), "min": ("minimum", "fiu")}
@@ -36,13 +38,14 @@ class Shared:
 
     commons: the registers it has in common with them; behind the inputs of the graph stand, for each of these, the
     whole, where the rank holds a part alone, and then the parts that the rank replaces. count: those that any rank may
-    have.
+    have. pieces: by key what lies together with what others show, in the window of one of them.
     """
 
     graph: Graph
     ranks: tuple[int, ...] = ()
     commons: tuple[Common, ...] = ()
     count: int = 0
+    pieces: Mapping[int, Piece] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[int, Common]:
@@ -82,15 +85,30 @@ def shared(
     served = {place: every[n][rank] for place, node in enumerate(ordered.nodes) for n in node.outputs
               if rank in every.get(n, ())}  # fmt: skip
     mine = {place: replace(common, input=inputs[graph.inputs[common.old]]) for place, common in served.items()}
-    sharer = _Sharer(local, rank, hosts, digest, mine)
-    return Shared(sharer.run(groups), near, tuple(sharer.found.values()), len(updates) if every else 0)
+    gathered = _gathered(ordered, groups, every, hosts, rank)
+    sharer = _Sharer(local, rank, hosts, digest, mine, gathered)
+    return Shared(sharer.run(groups), near, tuple(sharer.found.values()), len(updates) if every else 0, gathered)
+
+
+def _gathered(
+    graph: Graph, groups: Mapping[int, int], every: Container[int], hosts: Hosts, rank: int
+) -> dict[int, Piece]:
+    """By the place of each change of layout that gathers what a host then holds once, the piece of `rank`."""
+    found, lists = {}, lists_of(graph)  # which are read as they lie
+    for place in groups:
+        (number,) = graph.nodes[place].outputs
+        by_rank = {} if number in every or number in lists else pieces(graph, graph.nodes[place], hosts)
+        if all(piece.part.size for piece in by_rank.values()) and rank in by_rank:
+            found[place] = by_rank[rank]
+    return found
 
 
 def met(
     graph: Graph, updates: Sequence[Update], hosts: Hosts
 ) -> tuple[Graph, dict[int, int], dict[int, dict[int, Common]]]:
     """The graph as `arranged`, tables divided, the groups of what meets, and `commons` of what lies in registers."""
-    whole, (graph, tables) = graph, divide(graph, updates, hosts)
+    whole = scatter_first(graph, hosts)
+    graph, tables = divide(whole, updates, hosts)
     every = commons(graph, updates, hosts)
     ordered, groups = _arranged(graph, hosts, every)
     # in this order something may raise after their new values are written, or be read then
@@ -112,13 +130,16 @@ def _arranged(graph: Graph, hosts: Hosts, every: Mapping[int, Mapping[int, Commo
 class _Sharer:
     """The graph of `rank` with what `arranged` put into groups as meetings, views and ordinary operators.
 
-    commons: by the place of the change of layout that each serves, with the input that lies there.
+    commons: by the place of the change of layout that each serves, with the input that lies there. pieces: by place of
+    what is gathered in the window of one rank.
     """
 
     def __init__(
-        self, local: Graph, rank: int, hosts: Hosts, digest: int, commons: Mapping[int, Common]
-    ) -> None:
+        self, local: Graph, rank: int, hosts: Hosts, digest: int, commons: Mapping[int, Common],
+        pieces: Mapping[int, Piece],
+    ) -> None:  # fmt: skip
         self.local, self.rank, self.hosts, self.digest, self.commons = local, rank, hosts, digest, commons
+        self.pieces = pieces
         self.values, self.nodes = list(local.values), list[Node]()
         self.new: dict[int, int] = {}
         self.seen: set[int] = set()
@@ -178,7 +199,7 @@ class _Sharer:
             own = ranks.index(self.rank)
             shown = [
                 node for node, direct in found[ranks]
-                if node.inputs and (own in direct.shown or self._common(node) is not None)
+                if node.inputs and (own in direct.shown or self._whole(node) is not None)
             ]  # fmt: skip
             keys = tuple(self._key(node) for node in shown)
             self.nodes.append(
@@ -187,12 +208,23 @@ class _Sharer:
         seen = {id(node): views for ranks in sorted(found) for node, views in self._wait(ranks, digest, found[ranks])}
         for ranks in sorted(found):
             for node, direct in found[ranks]:
-                if self._common(node) is None:
+                if self._whole(node) is None:
                     self._put_together(node, direct, seen[id(node)])
 
     def _common(self, node: Node) -> Common | None:
         assert isinstance(node.op, Move)
         return self.commons.get(node.op.place)
+
+    def _whole(self, node: Node) -> View | None:
+        """The result, where the ranks of the host have that in one register."""
+        assert isinstance(node.op, Move)
+        common, piece = self._common(node), self.pieces.get(node.op.place)
+        if common is not None:
+            return View(common.ranks[0], common.key, common.type, (...,), common.type.shape)
+        if piece is not None:
+            place = node.op.place
+            return View(holder(piece, place), place, piece.type, (...,), piece.type.shape)
+        return None
 
     def _key(self, node: Node) -> int:
         """The key of what is shown: the place of the change of layout, below zero that of a common register."""
@@ -210,12 +242,12 @@ class _Sharer:
         for node, direct in moves:
             assert isinstance(node.op, Move)
             here: dict[int, int] = {}
-            common = self._common(node)
-            if common is not None:
-                views.append(View(common.ranks[0], common.key, common.type, (...,), common.type.shape))
+            whole = self._whole(node)
+            if whole is not None:
+                views.append(whole)
                 outputs.append(node.outputs[0])
-                self.results.add(node.outputs[0])
-            for task in direct.tasks if common is None else ():
+                (self.results if whole.key < 0 else self.seen).add(node.outputs[0])
+            for task in direct.tasks if whole is None else ():
                 for read in task.terms:
                     source = direct.sources[read.member]
                     if read.member < 0 or source is None:

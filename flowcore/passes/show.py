@@ -9,14 +9,15 @@ beside it. Values whose lives do not meet may share memory. That peers do as is 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from flowcore.graph import Graph, Node
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.memory import span
 from flowcore.op import Type
 from flowcore.packing import packed
-from flowcore.passes.common import Common
+from flowcore.passes.common import Common, Piece, holder
 from flowcore.passes.donate import Update, makes_memory, roots
 from flowcore.races import Access, Footprint, Group, Memory
 
@@ -25,16 +26,33 @@ SAME_BYTES = ("reshape", "alias", "stop_gradient")
 
 
 @dataclass(frozen=True)
+class Away:
+    """A register of `type` that is `start` bytes behind where what is known as `key` lies in the window of `rank`."""
+
+    rank: int
+    key: int
+    start: int
+    type: Type
+
+
+@dataclass(frozen=True)
 class Shown:
     """Where what a rank shows lies: `places` in its window, of `size` bytes; `own`: the registers that are its parts
-    of common registers; and all that it does to memory that it shares. apart: the same without any memory used twice.
+    of common registers; `away`: those that are its pieces of what ranks gather in one window; and all that it does to
+    memory that it shares. apart: the same without any memory used twice.
     """
 
     places: Mapping[int, tuple[int, Type]]
     size: int
     own: Mapping[int, Common]
+    away: Mapping[int, Away]
     footprint: Footprint
     apart: Shown | None = None
+
+    @property
+    def registers(self) -> set[int]:
+        """All registers that lie in memory which ranks share."""
+        return {*self.places, *self.own, *self.away}
 
 
 def show(
@@ -44,11 +62,12 @@ def show(
     parts: Mapping[int, Common],
     updates: Sequence[Update],
     taken: Container[int],
+    pieces: Mapping[int, Piece] = MappingProxyType({}),
 ) -> tuple[Graph, list[Node], Shown]:
     """`graph` and those of its nodes that are `left` to run, with copies of what cannot be made where peers see it.
 
     taken: the inputs whose memory takes a result; parts: those that are parts of common registers, and updates: what
-    replaces each of them.
+    replaces each of them. pieces: by key those of what is gathered in the window of one rank.
     """
     by_key = {common.key: (number, common) for number, common in parts.items()}
     values, maker = list(graph.values), {number: node for node in left for number in node.outputs}
@@ -57,6 +76,8 @@ def show(
     copies: dict[int, list[Node]] = {}
     keys: dict[int, int] = {}
     own: dict[int, Common] = {}
+    away: dict[int, Away] = {}
+    wholes: dict[int, tuple[int, Piece]] = {}
     for post in left:
         if not isinstance(post.op, Post):
             continue
@@ -64,8 +85,9 @@ def show(
             if key < 0 and by_key[key][0] in taken:
                 own[number] = by_key[key][1]
                 continue
-            type, made = values[number].type, None if key < 0 else _writable(number, maker)
-            if made is None or made in escaped:
+            type, made, piece = values[number].type, None if key < 0 else _writable(number, maker), pieces.get(key)
+            has_place = made in away or (piece is not None and made in keys.values())
+            if made is None or made in escaped or has_place:
                 made = len(values)
                 values.append(values[number])
                 copy = Node(Collect(type, (((...,), 1),)), (number,), (made,), post.where)
@@ -73,7 +95,15 @@ def show(
             if key < 0:
                 own[made] = by_key[key][1]
                 continue
-            keys[key] = made
+            if piece is not None:
+                at, type = holder(piece, key), values[made].type
+                away[made] = Away(at, key, piece.start * type.dtype.itemsize, type)
+                if at == rank:
+                    wholes[len(values)] = made, piece
+                    values.append(replace(values[made], type=piece.type))
+                    made = len(values) - 1
+            if piece is None or made in wholes:
+                keys[key] = made
     ends: dict[int, Node] = {}
     for part, number in updates:
         if parts[part].is_part and part not in taken:  # copied at the end, when peers have read what lies there
@@ -87,20 +117,26 @@ def show(
     )
     outputs = tuple(ends[number].outputs[0] if number in ends else number for number in graph.outputs)
     graph = Graph(tuple(values), graph.inputs, tuple(every), outputs)
-    lives, types = _lives(graph, those, keys), {number: graph.values[number].type for number in keys.values()}
+    lives, types = _lives(graph, those, keys, wholes), {number: graph.values[number].type for number in keys.values()}
 
     def shown(ends: Mapping[int, tuple[int, int]], apart: Shown | None) -> Shown:
         found, size = packed([span(*ends[number], type) for number, type in types.items()])
         places = {number: (place, types[number]) for number, place in zip(types, found, strict=True)}
         told = {key: (places[number][0], number) for key, number in keys.items()}
-        uses = _uses(graph, those, _regions(rank, places, own), parts)
-        return Shown(places, size, own, Footprint(*uses, told), apart)
+        uses = _uses(graph, those, _regions(rank, places, own), parts, away)
+        return Shown(places, size, own, away, Footprint(*uses, told), apart)
 
     return graph, those, shown(lives, shown(dict.fromkeys(lives, (0, len(those))), None))
 
 
-def _lives(graph: Graph, nodes: Sequence[Node], keys: Mapping[int, int]) -> dict[int, tuple[int, int]]:
-    """Per value that is shown, by `keys`, the instruction that writes it and the last before which it must stay."""
+def _lives(
+    graph: Graph, nodes: Sequence[Node], keys: Mapping[int, int], wholes: Mapping[int, tuple[int, Piece]]
+) -> dict[int, tuple[int, int]]:
+    """Per value that is shown, by `keys`, the instruction that writes it and the last before which it must stay.
+
+    wholes: those of which ranks write pieces, with this rank's. Others may write theirs once this one meets them for
+    the last time before it writes.
+    """
     held = roots(graph)
     first = {number: position for position, node in enumerate(nodes) for number in node.outputs}
     last = {root: len(nodes) for number in graph.outputs for root in held[number]}
@@ -125,6 +161,10 @@ def _lives(graph: Graph, nodes: Sequence[Node], keys: Mapping[int, int]) -> dict
         read = max((last[number] for number in seen.get(key, ())), default=len(nodes))
         return next((wait for post, wait in waits.get(groups.get(key, ()), ()) if post > read), len(nodes))
 
+    for whole, (made, piece) in wholes.items():
+        met = [wait for group, found in waits.items() if {*piece.ranks} <= {*group} for _, wait in found]
+        first[whole] = max((wait for wait in met if wait < first[made]), default=0)
+        last[whole] = last[made]
     ends: dict[int, int] = {}
     for key, number in keys.items():
         ends[number] = max(ends.get(number, last[number]), stays(key))
@@ -146,7 +186,11 @@ def _part(common: Common) -> Region:
 
 
 def _uses(
-    graph: Graph, nodes: Sequence[Node], written: Mapping[int, Region], parts: Mapping[int, Common]
+    graph: Graph,
+    nodes: Sequence[Node],
+    written: Mapping[int, Region],
+    parts: Mapping[int, Common],
+    away: Mapping[int, Away],
 ) -> tuple[tuple[tuple[int, Group, int, bool], ...], tuple[Access, ...]]:
     """The meetings and the accesses to shared memory of instructions `nodes`."""
     held = roots(graph)
@@ -155,6 +199,8 @@ def _uses(
         memory, *_ = part = _part(common)
         seen[number] = part, "early", None
         seen[common.input] = (memory, 0, common.type.nbytes), "early", None
+    pieces = {n: (((at.rank, 0), at.start, at.start + at.type.nbytes), at.key) for n, at in away.items()}
+    seen.update((number, (region, "read", key)) for number, (region, key) in pieces.items())
 
     def _reads(numbers: Sequence[int], position: int) -> list[Access]:
         read = {root for number in numbers for root in held[number]} & seen.keys()
@@ -168,6 +214,7 @@ def _uses(
             seen.update(zip(node.outputs, map(_seen, node.op.views), strict=True))
         made = [number for number in node.outputs if number in written]
         accesses += [Access(*written[n], position, "write", None if written[n][0][1] else n) for n in made]
+        accesses += [Access(*pieces[n][0], position, "write", key=pieces[n][1]) for n in node.outputs if n in pieces]
         if not isinstance(node.op, Post):
             accesses += _reads(node.inputs, position)
     return tuple(meetings), (*accesses, *_reads(graph.outputs, len(nodes)))
