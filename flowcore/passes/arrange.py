@@ -1,9 +1,9 @@
 """The order of what ranks of a host do, by which their meetings are few and late: physical graph → the same, ordered.
 
 The changes of layout that stay within hosts are put in groups, equal on all ranks: a group stands where the first of
-its results is read, and takes along whatever is ready by then. One meeting serves a group. A change of layout that
-makes more memory than it reads (a gather) waits until it is needed, and what reads small values waits until nothing
-else can be done.
+its results is read, and takes along whatever is ready by then. One meeting serves a group. A change of layout after
+which a rank holds more (a gather, or another cut of a parameter, which stays) waits until it is needed, and what reads
+small values waits until nothing else can be done, or many wait.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import numpy as np
 
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph, Node
+from flowcore.passes.donate import roots
 from flowcore.placement.layout import box_size
 
 Hosts = tuple[int, ...]
 SMALL = 64 << 10
 """Bytes of a block that is gathered as soon as it can be, for one meeting to serve many."""
+MANY = 4 * SMALL
+"""Bytes of small values for which a meeting is not put off any more."""
 
 
 def arranged(
@@ -47,6 +50,9 @@ class _Arranger:
         self.graph, self.waiting = graph, dict.fromkeys(sorted(shared))
         self.maker = {n: place for place in shared for n in graph.nodes[place].outputs}
         self.known = set(graph.inputs)
+        held = roots(graph)
+        self.stays = {number for number in held if not held[number].isdisjoint(graph.inputs)}
+        """What lies in memory that is there in any case."""
         self.nodes: list[Node] = []
         self.groups: dict[int, int] = {}
         self.count = 0
@@ -62,7 +68,7 @@ class _Arranger:
             later = []
             for node in left:
                 missing = [number for number in node.inputs if number not in self.known]
-                if missing and not (self._can_bring(missing) and any(map(self._is_large, missing))):
+                if missing and not (self._can_bring(missing) and self._is_due(missing)):
                     later.append(node)
                     continue
                 self._bring(missing)
@@ -80,8 +86,11 @@ class _Arranger:
             for n in numbers
         )
 
-    def _is_large(self, number: int) -> bool:
-        return most_bytes(self.graph, self.graph.nodes[self.maker[number]])[1] > SMALL
+    def _is_due(self, numbers: Sequence[int]) -> bool:
+        """Whether these values are worth a meeting: one is large, or much waits for the next."""
+        is_large = any(self._sizes(self.maker[number])[1] > SMALL for number in numbers)
+        ready = [place for place in self.waiting if self._is_ready(place) and not self._grows(place)]
+        return is_large or sum(self._sizes(place)[0] for place in ready) > MANY
 
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
@@ -109,8 +118,11 @@ class _Arranger:
         return all(number in self.known for number in self.graph.nodes[place].inputs)
 
     def _grows(self, place: int) -> bool:
-        source, target = most_bytes(self.graph, self.graph.nodes[place])
-        return target > max(source, SMALL)
+        source, target = self._sizes(place)
+        return target > (SMALL if self.graph.nodes[place].inputs[0] in self.stays else max(source, SMALL))
+
+    def _sizes(self, place: int) -> tuple[int, int]:
+        return most_bytes(self.graph, self.graph.nodes[place])
 
 
 def most_bytes(graph: Graph, node: Node) -> tuple[int, int]:

@@ -35,6 +35,11 @@ class Piece:
     part: Type
     start: int
 
+    @property
+    def holder(self) -> int:
+        """The rank in whose window all pieces lie, where they do."""
+        return self.ranks[0]
+
 
 @dataclass(frozen=True)
 class Common(Piece):
@@ -161,11 +166,6 @@ def pieces(graph: Graph, node: Node, hosts: tuple[int, ...]) -> dict[int, Piece]
             block, own = (Type(box_shape(box), type.dtype) for box in (whole, part))
             found[rank] = Piece(tuple(ranks), block, part, own, start if own.size else 0)
     return found
-
-
-def holder(piece: Piece, key: int) -> int:
-    """The rank in whose window the pieces lie that are known as `key`: ranks take turns."""
-    return piece.ranks[key % len(piece.ranks)]
 
 
 def _is_inside(part: Box, whole: Box) -> bool:

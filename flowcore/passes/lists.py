@@ -101,13 +101,17 @@ class UpdateByLists(Op):
 
 
 def lists_of(graph: Graph) -> set[int]:
-    """The values that nothing but updates reads, as rows or their indices: of several ranks, these may be lists."""
+    """The values that nothing but updates reads, as rows or their indices: of several ranks, these may be lists.
+
+    Rows may be spread over indices between.
+    """
     found, others = set[int](), {*graph.outputs}
-    for node in graph.nodes:
-        count = len(node.outputs)
+    for node in reversed(graph.nodes):
+        count, is_spread = len(node.outputs), node.op.name == "broadcast_to" and node.outputs[0] in found - others
         listed = node.inputs[count : count + 2] if node.op.name in UPDATES and is_available() else ()
-        found.update(listed)
-        others.update(number for place, number in enumerate(node.inputs) if not count <= place < count + len(listed))
+        found.update(node.inputs if is_spread else listed)
+        first, last = (0, len(node.inputs)) if is_spread else (count, count + len(listed))
+        others.update(number for place, number in enumerate(node.inputs) if not first <= place < last)
     return found - others
 
 

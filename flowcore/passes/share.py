@@ -20,7 +20,7 @@ from flowcore.local import Move, localize
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.op import OPS, Type
 from flowcore.passes.arrange import Hosts, arranged
-from flowcore.passes.common import Common, Piece, commons, holder, pieces, unmet
+from flowcore.passes.common import Common, Piece, commons, pieces, unmet
 from flowcore.passes.divide import divide
 from flowcore.passes.donate import Update, roots
 from flowcore.passes.lists import lists_of
@@ -222,8 +222,7 @@ class _Sharer:
         if common is not None:
             return View(common.ranks[0], common.key, common.type, (...,), common.type.shape)
         if piece is not None:
-            place = node.op.place
-            return View(holder(piece, place), place, piece.type, (...,), piece.type.shape)
+            return View(piece.holder, node.op.place, piece.type, (...,), piece.type.shape)
         return None
 
     def _key(self, node: Node) -> int:

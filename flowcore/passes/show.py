@@ -17,7 +17,7 @@ from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.memory import span
 from flowcore.op import Type
 from flowcore.packing import packed
-from flowcore.passes.common import Common, Piece, holder
+from flowcore.passes.common import Common, Piece
 from flowcore.passes.donate import Update, makes_memory, roots
 from flowcore.races import Access, Footprint, Group, Memory
 
@@ -96,7 +96,7 @@ def show(
                 own[made] = by_key[key][1]
                 continue
             if piece is not None:
-                at, type = holder(piece, key), values[made].type
+                at, type = piece.holder, values[made].type
                 away[made] = Away(at, key, piece.start * type.dtype.itemsize, type)
                 if at == rank:
                     wholes[len(values)] = made, piece
