@@ -163,7 +163,7 @@ def _lives(
 
     for whole, (made, piece) in wholes.items():
         met = [wait for group, found in waits.items() if {*piece.ranks} <= {*group} for _, wait in found]
-        first[whole] = max((wait for wait in met if wait < first[made]), default=0)
+        first[whole] = max((wait + 1 for wait in met if wait < first[made]), default=0)
         last[whole] = last[made]
     ends: dict[int, int] = {}
     for key, number in keys.items():

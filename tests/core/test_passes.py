@@ -47,6 +47,7 @@ from flowcore.passes.recompute import Recomputer
 from flowcore.passes.reuse import reuse
 from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
+from flowcore.passes.scatter_first import scatter_first
 from flowcore.passes.share import shared
 from flowcore.passes.show import show
 from flowcore.passes.simplify import simplify
@@ -110,10 +111,13 @@ def under_way(graph: Graph) -> str:
 def seen(graph: Graph) -> str:
     """What rank 0 shows, and where, when its update is written over its part of the common register."""
     joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
-    after, _, shown = show(joint.graph, joint.graph.nodes, 0, joint.parts, joint.updates(joint.graph, ()), joint.parts)
+    updates, nodes = joint.updates(joint.graph, ()), joint.graph.nodes
+    after, _, shown = show(joint.graph, nodes, 0, joint.parts, updates, joint.parts, joint.pieces)
     own = "\n".join(f"%{number} is its part of register {common.index}" for number, common in shown.own.items())
     places = "\n".join(f"%{number} lies at byte {place} of {shown.size}" for number, (place, _) in shown.places.items())
-    return f"{write_graph(after)}\n{places}\n{own}"
+    behind = ((number, at.start, shown.footprint.keys[at.key][1]) for number, at in shown.away.items())
+    away = "\n".join(f"%{number} lies {start} bytes behind the beginning of %{n}" for number, start, n in behind)
+    return "\n".join(filter(None, (write_graph(after), places, own, away)))
 
 
 def by_lists(graph: Graph) -> str:
@@ -195,6 +199,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "reuse": over_operands,
     "route": partial(route, machine=TWO_HOSTS),
     "rows": keep_rows,
+    "scatter_first": lambda graph: scatter_first(graph, (0, 0, 0)),
     "share": lambda graph: meetings(shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine()).graph),
     "show": seen,
     "simplify": simplify,

@@ -380,3 +380,40 @@ def test_programs_take_turns_in_the_same_windows() -> None:
 
     for found in fc.launch.run(run, ranks=3):
         np.testing.assert_allclose(found, [np.exp(3) + 1, 5, 480])
+
+
+def gathered() -> tuple[Footprint, int]:
+    """What a rank does in a chain of gathers of pieces, and the bytes of its window."""
+    mesh = fc.Placement(fc.world_size())
+    draw = np.random.default_rng(0).normal(size=(25, 25)) / 5
+    x = fc.asarray(draw, placement=mesh).to_global(sbp="S0")
+
+    @fc.compile
+    def step(x: fc.Tensor) -> fc.Tensor:
+        y = x
+        for _ in range(4):
+            y = fc.tanh(x @ fc.exp(y).to_global(sbp="B"))
+        return y
+
+    wanted = draw
+    for _ in range(4):
+        wanted = np.tanh(draw @ np.exp(wanted))
+    np.testing.assert_allclose(step(x).numpy(), wanted)
+    (program,) = programs(step)
+    assert program.sharing is not None
+    return program.sharing.shown.footprint, program.sharing.shown.size
+
+
+def test_pieces_are_made_where_all_ranks_read_the_whole_and_the_proof_sees_one_that_comes_too_early() -> None:
+    found = fc.launch.run(gathered, ranks=3)
+    one = 25 * 25 * 8 + 56  # up to a cache line
+    assert [size for _, size in found] == [2 * one, 0, 0]
+    every = {rank: footprint for rank, (footprint, _) in enumerate(found)}
+    assert races(every) == []
+    last = max(access.position for access in every[1].accesses if access.kind == "write")
+    for position, text in ((0, "when that may be written over"), (10**6, "before that is written")):
+        accesses = tuple(
+            replace(each, position=position) if (each.kind, each.position) == ("write", last) else each
+            for each in every[1].accesses
+        )
+        assert any(text in line for line in races({**every, 1: replace(every[1], accesses=accesses)}))
