@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from flowcore.box import box
 from flowcore.graph import Graph, renumber
 from flowcore.lower import lower
+from flowcore.passes.ahead import ahead
 from flowcore.passes.broaden import broaden
 from flowcore.passes.bucket import bucket
 from flowcore.passes.channels_last import channels_last
@@ -69,10 +70,12 @@ def physical(graph: Graph, machine: Machine) -> Graph:
 
 
 def _physical(graph: Graph, machine: Machine) -> Graph:
-    bodies, planned, boxed, fewer, routed = (
-        partial(stage, machine=machine) for stage in (settled, plan, box, bucket, route)
+    bodies, planned, boxed, fewer, routed, fetched = (
+        partial(stage, machine=machine) for stage in (settled, plan, box, bucket, route, ahead)
     )
-    stages: tuple[Stage, ...] = (*LOGICAL, bodies, planned, boxed, *PHYSICAL, fewer, routed, cse, late, renumber)
+    stages: tuple[Stage, ...] = (
+        *LOGICAL, bodies, planned, boxed, *PHYSICAL, fewer, routed, cse, late, fetched, renumber,
+    )  # fmt: skip
     for stage in stages:
         graph = stage(graph)
     return verify(graph, physical=True)

@@ -3,7 +3,8 @@
 The changes of layout that stay within hosts are put in groups, equal on all ranks: a group stands where the first of
 its results is read, and takes along whatever is ready by then. One meeting serves a group. A change of layout after
 which a rank holds more (a gather, or another cut of a parameter, which stays) waits until it is needed, and what reads
-small values waits until nothing else can be done, or many wait.
+small values waits until nothing else can be done, or many wait; but for a transfer between hosts, which is the sooner
+under way the sooner its ranks have met.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from flowcore.boxing_op import Boxing
 from flowcore.graph import Graph, Node
 from flowcore.passes.donate import roots
+from flowcore.passes.late import crosses
 from flowcore.placement.layout import box_size
 
 Hosts = tuple[int, ...]
@@ -56,11 +58,17 @@ class _Arranger:
         self.nodes: list[Node] = []
         self.groups: dict[int, int] = {}
         self.count = 0
+        self.sent: set[int] = set()
+        """What leaves a host, and the other layouts of it before."""
+        for node in reversed(graph.nodes):
+            if crosses(graph, node) or (isinstance(node.op, Boxing) and not self.sent.isdisjoint(node.outputs)):
+                self.sent.update((*node.inputs, *node.outputs))
 
     def run(self) -> tuple[Graph, dict[int, int]]:
         """Other nodes as they stand, each behind the groups whose results it reads.
 
-        What waits for small values alone lets the others pass, so that one meeting serves many of these.
+        What waits for small values alone lets the others pass, so that one meeting serves many of these; not so what
+        leaves the host.
         """
         made = set(self.maker.values())
         left = [node for place, node in enumerate(self.graph.nodes) if place not in made]
@@ -68,7 +76,8 @@ class _Arranger:
             later = []
             for node in left:
                 missing = [number for number in node.inputs if number not in self.known]
-                if missing and not (self._can_bring(missing) and self._is_due(missing)):
+                is_sent = not self.sent.isdisjoint(node.outputs)
+                if missing and not (self._can_bring(missing) and (is_sent or self._is_due(missing))):
                     later.append(node)
                     continue
                 self._bring(missing)

@@ -5,7 +5,8 @@ of its span at which memory is less. One after which a rank holds no more than b
 begins when its operand is there; one after which it holds more (a parameter that is gathered) ends when its result is
 read. So gradients leave when they are there and parameters are fetched before they are read, by one law. Messages of
 transfers under way share a link and wait for each other there; and all that is under way takes no more bytes than the
-largest transfer does, so a gather begins at the earliest when the one before has ended.
+largest transfer does and a little more, so a gather begins at the earliest when the one before has ended, but what
+carries a weight need not end because a bias is sent.
 
 All ranks do their stages in this one order. A stage waits for nothing but messages that others start in stages before
 it: of all stages not done yet, the first in the order can always be done, and so no rank waits for ever.
@@ -30,6 +31,8 @@ from flowcore.placement.machine import Machine
 
 AMPLE = 2.0
 """For how many times the predicted time a transfer is under way, where nothing else decides."""
+LEEWAY = 9 / 8
+"""All that is under way takes at most so many times the bytes of the largest transfer."""
 PAUSE = 200e-6
 """The seconds of computing after which what is under way is looked at."""
 Moment = tuple[int, int]
@@ -108,7 +111,7 @@ class _Planner:
         self.transfers = {p: self._transfer(p, node) for p, node in enumerate(graph.nodes) if crosses(graph, node)}
         for transfer in self.transfers.values():
             transfer.use = self._use(transfer.place)
-        self.limit = max((transfer.bytes for transfer in self.transfers.values()), default=0)
+        self.limit = LEEWAY * max((transfer.bytes for transfer in self.transfers.values()), default=0)
 
     def run(self) -> Timetable:
         """Transfers in their order, each as soon or as late as the law says."""

@@ -21,6 +21,7 @@ from flowcore.graph import Graph, Node
 from flowcore.jit.store import is_available
 from flowcore.local import localize
 from flowcore.meeting_op import Post, Wait
+from flowcore.passes.ahead import ahead
 from flowcore.passes.arrange import arranged
 from flowcore.passes.broaden import broaden
 from flowcore.passes.bucket import bucket
@@ -173,6 +174,7 @@ def in_spaces(graph: Graph) -> str:
 
 
 PASSES: dict[str, Callable[[Graph], Graph | str]] = {
+    "ahead": partial(ahead, machine=TWO_HOSTS),
     "arrange": in_groups,
     "broaden": lambda graph: broaden(fuse(graph, least=1)),
     "bucket": partial(bucket, machine=TWO_HOSTS),
