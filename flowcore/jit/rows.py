@@ -48,7 +48,7 @@ CHECK = """bad = 0
     if bad:
         return 1
     """
-AHEAD = 32
+AHEAD = 48
 """How many rows before its turn memory is asked for a row: they lie anywhere, and one takes long to come."""
 MANY = 1 << 14
 """Elements of rows from which on a kernel is compiled for their width alone, which it then handles faster."""
@@ -172,14 +172,22 @@ MERGED = """for n in range(K{n}):
             last[slots[h]] = i
         i += 1
     """
-ONE_BY_ONE = """    for r in range(K{n} // R{n}):
+ROW_OF_EACH = """    for n in range(K{n}):
+            {place}
+            places[count], order[count] = place, n
+            count += (place >= 0) & (place < N)
+    """
+ROW_OF_SEVERAL = """    for r in range(K{n} // R{n}):
             for n in range(r * R{n}, r * R{n} + R{n}):
                 {place}
                 places[count], order[count] = place, r
                 count += (place >= 0) & (place < N)
-        for m in range(begin, count):
-            start = places[min(m + {ahead}, count - 1)] * C
+    """
+ONE_BY_ONE = """{placed}    for m in range(begin, count):
+            later = min(m + {ahead}, count - 1)
+            start = places[later] * C
             {fetches}
+            {fetches_row}
             start = places[m] * C
             {slices}
             row = rows{n}[order[m] * C:order[m] * C + C]
@@ -268,7 +276,13 @@ def update(
     given = [f"{name}{n}" for n in every for name in ("rows", "indices")]
     arguments = [*(f"{letter}_all" for letter in tables), *given, *(f"{letter}_one" for letter in numbers)]
     each = [{"n": n, "ahead": AHEAD, "place": PLACE.format(name="place", i="n", indices=f"indices{n}")} for n in every]
-    one_by_one = "".join(ONE_BY_ONE.format(**here, **lines) for here in each)
+    one_by_one = "".join(
+        ONE_BY_ONE.format(
+            placed=(ROW_OF_EACH if run == 1 else ROW_OF_SEVERAL).format(**here),
+            fetches_row="fetch(rows{n}, order[later] * C, C)".format(**here) if run == 1 else "pass", **here, **lines,
+        )
+        for here, (_, run) in zip(each, lists, strict=True)
+    )  # fmt: skip
     source = UPDATE.format(
         sizes=", ".join(f"K{n}, R{n}" for n in every), rows=", ".join(f"rows{n}" for n in every), ahead=AHEAD,
         arguments=", ".join((*arguments, *(held[letter] for letter in new))),
