@@ -24,7 +24,8 @@ Array = np.ndarray[Any, Any]
 LINE = 64
 CONTROL = 256 << 20
 """Bytes at the start of a region for counters and flags."""
-CHUNK = 4 << 20
+CHUNK, MOST = 4 << 20, 64 << 20
+"""Bytes that are committed beyond what is needed: the least, and the most that are added to these."""
 TRIES = 8
 """Slots of the right size that are looked at before a new one is made."""
 
@@ -178,9 +179,9 @@ class Arena:
         return slot
 
     def _grow(self, end: int) -> None:
-        """Commit up to `end` at least, and half as much again as there is, so that growing stays rare."""
+        """Commit up to `end` at least, and half as much again as there is, if that is not much: growing stays rare."""
         held = self._committed - self.start - CONTROL
-        wanted = -(-max(end, self._committed + CHUNK + held // 2) // HUGE) * HUGE
+        wanted = -(-max(end, self._committed + CHUNK + min(held // 2, MOST)) // HUGE) * HUGE
         for stop in (wanted, -(-end // HUGE) * HUGE):
             if stop > self._end:
                 continue

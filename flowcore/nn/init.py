@@ -1,11 +1,15 @@
 """How parameters begin: each function fills a tensor in place and returns it. Names and formulas are PyTorch's.
 
-Random values of 16 bits are those of float32, rounded.
+Random values of 16 bits are those of float32, rounded. They are drawn when the old value is gone, so that of a large
+table there are never two; where the draw fails, zeros are left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod, sqrt
+
+import numpy as np
 
 from flowcore import random
 from flowcore.dtypes import NARROW, DType, float32
@@ -13,6 +17,7 @@ from flowcore.errors import FlowcoreError, ShapeError
 from flowcore.grad import no_grad
 from flowcore.ops.create import full
 from flowcore.tensor import Tensor
+from flowcore.world import current
 
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": sqrt(2)}
 
@@ -36,17 +41,17 @@ def fans(x: Tensor) -> tuple[int, int]:
 
 def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """U(a, b)."""
-    return _filled(x, random.uniform(a, b, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
+    return _filled(x, lambda: random.uniform(a, b, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """N(mean, std²)."""
-    return _filled(x, random.normal(mean, std, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
+    return _filled(x, lambda: random.normal(mean, std, x.shape, dtype=_drawn(x), placement=x.placement, sbp=x.sbp))
 
 
 def constant_(x: Tensor, value: float) -> Tensor:
     """`value` everywhere."""
-    return _filled(x, full(x.shape, value, dtype=x.dtype, placement=x.placement))
+    return _filled(x, lambda: full(x.shape, value, dtype=x.dtype, placement=x.placement))
 
 
 def zeros_(x: Tensor) -> Tensor:
@@ -93,7 +98,9 @@ def _drawn(x: Tensor) -> DType:
     return float32 if x.dtype in NARROW else x.dtype
 
 
-def _filled(x: Tensor, values: Tensor) -> Tensor:
+def _filled(x: Tensor, values: Callable[[], Tensor]) -> Tensor:
+    if x.block is not None and current().trace is None:
+        x.block = np.zeros(x.block.shape, x.block.dtype)  # pages that nobody touches take no memory
     with no_grad():
-        x.assign(values.astype(x.dtype))
+        x.assign(values().astype(x.dtype))
     return x

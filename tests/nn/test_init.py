@@ -1,6 +1,8 @@
 """Initial values: their distributions, and their limits."""
 
 from math import sqrt
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -30,6 +32,26 @@ def test_constants_fill() -> None:
     assert (fc.nn.init.constant_(x, 2.5).numpy() == np.float32(2.5)).all()
     with pytest.raises(fc.ShapeError, match="2 dimensions"):
         fc.nn.init.xavier_uniform_(fc.zeros((3,)))
+
+
+def test_values_are_drawn_when_the_old_ones_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, seen, draw = fc.full((4, 3), 7.0), [], fc.random.normal
+    kept, old = weight.detach(), ref(weight.block)
+
+    def normal(*arguments: Any, **options: Any) -> fc.Tensor:
+        seen.append(old() is None)
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(fc.random, "normal", normal)
+    fc.nn.init.normal_(weight)
+    assert (kept.numpy() == 7).all(), "what others hold stays as it is"
+    del kept
+    old = ref(weight.block)
+    fc.nn.init.normal_(weight)
+    assert seen == [False, True]
+    with pytest.raises(fc.ShapeError, match="std=-1"):
+        fc.nn.init.normal_(weight, std=-1)
+    assert (weight.numpy() == 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
