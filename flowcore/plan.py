@@ -7,6 +7,7 @@ carried from step to step (`carry`) is free: the search chooses it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -169,11 +170,16 @@ def candidates_of(op: Op, types: tuple[Type, ...], mesh: Shape) -> tuple[Candida
     """Every way to run `op` on a mesh of this shape, all-B first."""
     if isinstance(op, Relayout):
         return tuple(Candidate((sbp,), (sbp,), 0) for sbp in _layouts(types[0], len(mesh)))
-    flops = op.flops(*types)
+    flops, once = op.flops(*types), dict[NdSbp, NdSbp]()
     found = []
+
+    def layouts(values: Iterable[tuple[SBP, ...]]) -> tuple[NdSbp, ...]:
+        """Of every value the SBP on each axis, equal ones as one object, by which the search knows them faster."""
+        return tuple([once.setdefault(sbp, sbp) for sbp in values])
+
     for signature in nd_signatures(op, types, mesh):
-        inputs = tuple(tuple(axis.inputs[i] for axis in signature) for i in range(len(types)))
-        outputs = tuple(tuple(axis.outputs[o] for axis in signature) for o in range(len(signature[0].outputs)))
+        inputs = layouts(zip(*(axis.inputs for axis in signature), strict=True))
+        outputs = layouts(zip(*(axis.outputs for axis in signature), strict=True))
         shares = prod(
             parts
             for parts, axis in zip(mesh, signature, strict=True)

@@ -21,6 +21,7 @@ from flowcore.graph import Graph, Node, digest_of
 from flowcore.passes.donate import Update
 from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.machine import Machine
+from flowcore.predicted import Predicted, predicted
 from flowcore.region import Region
 from flowcore.text import parse_graph, write_graph
 
@@ -146,6 +147,11 @@ class Plan:
     def computing_seconds(self) -> float:
         """The predicted time of all other operators on the busiest rank, each reckoned alone, as the planner does."""
         return computing_seconds(self.graph, self.machine)
+
+    @cached_property
+    def step_seconds(self) -> Predicted:
+        """The predicted time of the compiled program on the first rank: kernels after fusion, meetings, messages."""
+        return predicted(self.graph, self.updates, self.hosts, self.machine)
 
     @cached_property
     def fusion(self) -> Fusion:

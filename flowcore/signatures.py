@@ -41,12 +41,12 @@ def _local_problems(
     """The operator and the types of its blocks on the ranks of one axis, one for each distinct problem.
 
     Where an equation gives the signatures, only the types matter: blocks of one split differ in length at one rank
-    only, its remainder, so few ranks need to be asked. Rules of its own may depend on where a block begins.
+    only, its remainder, so that one and the first are asked. Rules of its own may depend on where a block begins.
     """
     sbps, values = (*signature.inputs, *signature.outputs), (*types, *results)
     splits = [(sbp.axis, value) for sbp, value in zip(sbps, values, strict=True) if isinstance(sbp, Split)]
     has_own_rules = type(op).rules is not Op.rules
-    few = {0, parts - 1, *(value.shape[axis] % parts for axis, value in splits)}
+    few = {0, *(value.shape[axis] % parts for axis, value in splits)}
     found: dict[tuple[Op, tuple[Type, ...]], tuple[Op, tuple[Type, ...], tuple[Type, ...]]] = {}
     for rank in range(parts) if has_own_rules else sorted(few):
         blocks = [local_block(value.shape, (parts,), (sbp,), (rank,)) for sbp, value in zip(sbps, values, strict=True)]

@@ -42,9 +42,11 @@ def greedy(problem: Problem) -> Choice:
     trials = [pins] if pins else []
     if len(pins) > 1 and len(pins) * len(problem.steps) <= AFFORDABLE:
         trials.extend({value: target} for value, target in pins.items())
-    found.extend(_found(problem, tables, trial, kept) for trial in trials)
+    for trial in trials:
+        first = next(number for number, step in enumerate(problem.steps) if not trial.keys().isdisjoint(step.inputs))
+        found.append(_found(problem, tables, trial, kept, found[0].in_order[:first]))
     if kept and len(problem.steps) <= AFFORDABLE:
-        found.append(_found(problem, tables, {}, {}))
+        found.append(_found(problem, tables, {}, {}, found[0].in_order[: min(kept)]))
     best = min(found, key=lambda state: state.total)
     best.kept = {}
     compared = _compared(best, pins) if pins else {}
@@ -63,10 +65,13 @@ def _kept(problem: Problem) -> dict[int, int]:
     return found
 
 
-def _found(problem: Problem, tables: Tables, pins: Pins, kept: dict[int, int]) -> _State:
+def _found(
+    problem: Problem, tables: Tables, pins: Pins, kept: dict[int, int], in_order: Sequence[int] = ()
+) -> _State:
+    """What a search finds; in_order: what the first steps choose in order, which are like those of another search."""
     state, every = _State(problem, tables), range(len(problem.steps))
     state.kept = kept
-    state.descend(every, pins)
+    state.descend(every, pins, in_order=in_order)
     state.total = state.cost(every)
     return state
 
@@ -89,11 +94,12 @@ def _compared(state: _State, pins: Pins) -> dict[int, Compared]:
         if not steps or left < 0:
             continue
         state.improve(steps, by_time=True)
-        before, kept = state.cost(steps), [state.chosen[step] for step in steps]
+        before, kept, steady = state.cost(steps), [state.chosen[step] for step in steps], set(state.steady)
         state.descend(steps, {value: pins[value]} if state.slices(value) else {}, by_time=True)
         after = state.cost(steps)
         if after >= before:
             state.restore(steps, kept)
+            state.steady = steady
         chosen, other = sorted((before, after))
         if chosen // BYTE == other // BYTE:
             found[value] = Compared(state.slices(value), chosen % BYTE / TICKS, other % BYTE / TICKS)
@@ -157,23 +163,33 @@ class _State:
         self.wanted = [0] * len(problem.items)
         """Per value the layouts in which steps want it, as bits."""
         self.chosen = [-1] * len(problem.steps)
+        self.in_order: tuple[int, ...] = ()
+        """What all steps chose in order, before any was improved."""
         self.kept: dict[int, int] = {}
         """Candidates of steps that shall not be chosen anew."""
+        self.steady: set[int] = set()
+        """Steps that would be chosen by time as they are: nothing near them has changed since that was found."""
         self.total = 0
 
-    def descend(self, steps: Sequence[int], pins: Pins, by_time: bool = False) -> None:
+    def descend(
+        self, steps: Sequence[int], pins: Pins, by_time: bool = False, in_order: Sequence[int] = ()
+    ) -> None:
         """Choose for `steps` anew: greedily in order, at first reading the values in `pins` so, then one by one.
 
-        by_time: in the end one by one by bytes and seconds.
+        by_time: in the end one by one by bytes and seconds. in_order: what the first of `steps` choose in order.
         """
+        self.steady.clear()
         for step in steps:
             if self.chosen[step] >= 0:
                 self.release(step)
             for value in self.problem.steps[step].outputs:
                 if value in self.problem.given:
                     self.lay(value, self.problem.given[value])
-        for step in steps:
+        for step, number in zip(steps, in_order, strict=False):
+            self.choose(step, number)
+        for step in steps[len(in_order) :]:
             self.choose(step, self.kept[step] if step in self.kept else self.best(step, pins=pins))
+        self.in_order = tuple(self.chosen)
         for timed in (False, True)[: 1 + by_time]:
             self.improve(steps, timed)
 
@@ -183,7 +199,7 @@ class _State:
         A step is looked at again where another one, with which it shares a value, has changed.
         """
         members = set(steps).difference(self.kept)
-        due = set(members)
+        due = members - self.steady if by_time else set(members)
         for _ in range(SWEEPS):
             for step in steps:
                 if step not in due:
@@ -193,8 +209,12 @@ class _State:
                 self.release(step)
                 after = self.best(step, before, by_time=by_time)
                 self.choose(step, after)
+                if by_time:
+                    self.steady.add(step)
                 if after != before:
-                    due |= members.intersection(self.tables.near(self.problem.steps[step])) - {step}
+                    near = self.tables.near(self.problem.steps[step])
+                    due |= members.intersection(near) - {step}
+                    self.steady -= near - {step}
             if not due:
                 break
 

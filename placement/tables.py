@@ -69,6 +69,14 @@ class Kind:
             self.outlooks.append(Prices(self._outlook, found))
         return found
 
+    def every(self, placement: Placement, layouts: list[NdSbp]) -> list[int]:
+        """The number of each of `layouts`, among which equal ones are mostly one object."""
+        known: dict[int, int] = {}
+        for sbp in layouts:
+            if id(sbp) not in known:
+                known[id(sbp)] = self.number(placement, sbp)
+        return [known[id(sbp)] for sbp in layouts]
+
     def _price(self, source: int, target: int) -> int:
         item, before, after = self.item, self.layouts[source], self.layouts[target]
         is_kept_once = item.gathered is not None and not before.is_partial and after.is_broadcast
@@ -124,8 +132,7 @@ class Choices:
         self.reads: list[Column] = []
         seen: dict[int, list[Column]] = {}
         for position, value in enumerate(step.inputs):
-            number = kinds[value].number
-            numbers = [number(step.placement, candidate.inputs[position]) for candidate in candidates]
+            numbers = kinds[value].every(step.placement, [candidate.inputs[position] for candidate in candidates])
             for before in seen.setdefault(value, []):
                 pairs = zip(before.numbers, numbers, strict=True)
                 numbers = [PAID if earlier == now else now for earlier, now in pairs]
@@ -135,7 +142,7 @@ class Choices:
         self.gives: list[Column] = []
         for position, value in enumerate(step.outputs):
             kind = kinds[value]
-            numbers = [kind.number(kind.item.placement, candidate.outputs[position]) for candidate in candidates]
+            numbers = kind.every(kind.item.placement, [candidate.outputs[position] for candidate in candidates])
             self.gives.append(Column(position, numbers, _distinct(numbers)))
         columns = [[column.numbers for column in side] for side in (self.reads, self.gives)]
         none = [()] * len(candidates)

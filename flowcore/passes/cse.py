@@ -24,5 +24,5 @@ def cse(graph: Graph) -> Graph:
             same.update(zip(node.outputs, first[key], strict=True))
         else:
             first[key] = node.outputs
-            nodes.append(replace(node, inputs=inputs))
+            nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
     return Graph(graph.values, graph.inputs, tuple(nodes), tuple(same.get(n, n) for n in graph.outputs))
