@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
+from typing import overload
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +22,7 @@ from flowcore.placement.sbp import REDUCTIONS, SBP, B, Broadcast, NdSbp, Partial
 from flowcore.placement.signature import Signature
 
 Random = np.random.Generator
+Ops = tuple[Op | None, ...]
 UFUNCS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 TOLERANCE = {"bfloat16": 5e-2, "float16": 1e-2, "float32": 1e-4, "complex64": 1e-4, "float64": 1e-9, "complex128": 1e-9}
 TRIALS, FEW, TRIALS_OF_FEW = 12, 8, 64
@@ -160,6 +162,26 @@ def is_close(a: Array, b: Array, tolerance: float) -> bool:
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
+class _Noted(Sequence[Block]):
+    """Blocks, and whether anybody has asked for one."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks, self.is_read = blocks, False
+
+    @overload
+    def __getitem__(self, place: int) -> Block: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Block]: ...
+
+    def __getitem__(self, place: int | slice) -> Block | Sequence[Block]:
+        self.is_read = True
+        return self.blocks[place]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+
 class Run:
     """One operator on the blocks of its inputs on the ranks of a mesh."""
 
@@ -168,13 +190,16 @@ class Run:
         self.tolerance = tolerance_of((*types, *results))
         self.ranks = list(product(*map(range, mesh)))
         self.cache: dict[tuple[int, Op], tuple[Array, ...] | None] = {}
+        self.right: dict[tuple[int, NdSbp, Ops], bool] = {}
+        self.ops: Ops = ()
+        """What the ranks run whatever the layouts of the results; empty where it depends on these, or is not known."""
         self.blocks: list[list[Array]] = []
         self.held: list[list[Block]] = []
         self.made: dict[tuple[int, int, NdSbp], Block] = {}
 
     def given(self, inputs: tuple[NdSbp, ...], blocks: list[list[Array]]) -> Run:
         """The run with these layouts of the inputs, and the blocks of each."""
-        self.blocks, self.cache = blocks, {}
+        self.blocks, self.cache, self.right, self.ops = blocks, {}, {}, ()
         self.held = [
             [local_block(type.shape, self.mesh, sbp, at) for type, sbp in zip(self.types, inputs, strict=True)]
             for at in self.ranks
@@ -182,15 +207,24 @@ class Run:
         return self
 
     def gives(self, outputs: tuple[NdSbp, ...], whole: tuple[Array, ...]) -> bool:
-        """Whether the results, put together as laid out by `outputs`, are `whole`."""
-        results = [self.local(rank, outputs) for rank in range(len(self.ranks))]
-        if any(result is None for result in results):
-            return False
-        for number, (expected, type, sbp) in enumerate(zip(whole, self.results, outputs, strict=True)):
-            found = assemble([result[number] for result in results if result], type, sbp, self.mesh, self.tolerance)
-            if found is None or not is_close(found, expected, self.tolerance):
+        """Whether the results, put together as laid out by `outputs`, are `whole`, the same for all these layouts."""
+        ops = self.ops or self.localized(outputs)
+        for number, sbp in enumerate(outputs):
+            key = number, sbp, () if ops is self.ops else ops
+            if key not in self.right:
+                self.right[key] = self._is_right(number, sbp, ops, whole[number])
+            if not self.right[key]:
                 return False
         return True
+
+    def _is_right(self, number: int, sbp: NdSbp, ops: Ops, expected: Array) -> bool:
+        """Whether result `number` of what the ranks run is `expected`."""
+        results = [self.local(rank, op) for rank, op in enumerate(ops)]
+        held = [result[number] for result in results if result]
+        if len(held) < len(results):
+            return False
+        found = assemble(held, self.results[number], sbp, self.mesh, self.tolerance)
+        return found is not None and is_close(found, expected, self.tolerance)
 
     def block(self, number: int, sbp: NdSbp, rank: int) -> Block:
         """The part of result `number` that a rank holds where it is laid out as `sbp`."""
@@ -199,11 +233,28 @@ class Run:
             self.made[key] = local_block(self.results[number].shape, self.mesh, sbp, self.ranks[rank])
         return self.made[key]
 
-    def local(self, rank: int, outputs: tuple[NdSbp, ...]) -> tuple[Array, ...] | None:
-        """What one rank computes; None where it fails."""
-        made = [self.block(number, sbp, rank) for number, sbp in enumerate(outputs)]
+    def localized(self, outputs: tuple[NdSbp, ...]) -> Ops:
+        """What the ranks run; None for one that cannot."""
+        made = [
+            _Noted([self.block(number, sbp, rank) for number, sbp in enumerate(outputs)])
+            for rank in range(len(self.ranks))
+        ]
+        ops = tuple(self._local_op(*blocks) for blocks in zip(self.held, made, strict=True))
+        if not any(blocks.is_read for blocks in made):
+            self.ops = ops
+        return ops
+
+    def _local_op(self, held: Sequence[Block], made: Sequence[Block]) -> Op | None:
         try:
-            op = self.op.localize(self.held[rank], made)
+            return self.op.localize(held, made)
+        except Exception:
+            return None
+
+    def local(self, rank: int, op: Op | None) -> tuple[Array, ...] | None:
+        """What one rank computes by `op`; None where it fails."""
+        if op is None:
+            return None
+        try:
             if (rank, op) not in self.cache:
                 self.cache[rank, op] = None
                 results = as_tuple(op.kernel(*(blocks[rank] for blocks in self.blocks)))
