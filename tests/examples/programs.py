@@ -14,6 +14,8 @@ from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Buffers
 from flowcore.compile import CompiledFunction
 from flowcore.graph import Graph
+from flowcore.pipeline import physical
+from flowcore.placement.machine import Machine
 from flowcore.world import World, activate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -92,11 +94,20 @@ def reference(name: str, options: Mapping[str, Any]) -> list[float]:
     return list(reports(name, 1, eager=True, **same)[0].losses)
 
 
+@cache
+def planned(name: str, ranks: int, hosts: tuple[int, ...] = (), **options: Any) -> fc.Plan:
+    """The plan of a step of an example, without training it."""
+    logical, updates = _step(name, ranks, **options)
+    machine = Machine(hosts=hosts)
+    return fc.Plan(physical(logical, machine), machine, updates)
+
+
 class _Traced(Exception):
     """What a step was traced to, in the place of planning it."""
 
 
-def step_of(name: str, ranks: int, **options: Any) -> tuple[Graph, tuple[tuple[int, int], ...]]:
+@cache
+def _step(name: str, ranks: int, **options: Any) -> tuple[Graph, tuple[tuple[int, int], ...]]:
     """The logical graph of a step of an example, and which outputs replace which inputs, in a world without data."""
 
     def stop(compiled: Any, world: World, logical: Graph, updates: Any) -> Any:

@@ -11,26 +11,21 @@ from typing import Any
 
 import pytest
 
-import flowcore as fc
-from flowcore import pipeline
 from flowcore.boxing_op import Boxing
 from flowcore.comm.price import across
-from flowcore.placement.machine import Machine
 from tests.conftest import GOLDEN
-from tests.examples.programs import CASES, TINY, step_of
+from tests.examples.programs import CASES, TINY, planned
 
 NAME = "planned_bytes"
 
 
 def figures(name: str, ranks: int, options: dict[str, Any]) -> list[tuple[int, int]]:
     """(bytes, predicted microseconds) on one host, and where half of the ranks live on another: bytes between them."""
-    logical, updates = step_of(name, ranks, **options)
     found = []
     for hosts in ((), tuple(2 * rank // ranks for rank in range(ranks))):
-        machine = Machine(hosts=hosts)
-        plan = fc.Plan(pipeline.physical(logical, machine), machine, updates)
+        plan = planned(name, ranks, hosts, **options)
         types = [(node.op, plan.graph.values[node.outputs[0]].type) for node in plan.graph.nodes]
-        far = sum(across(op.plan(type), machine) for op, type in types if isinstance(op, Boxing))
+        far = sum(across(op.plan(type), plan.machine) for op, type in types if isinstance(op, Boxing))
         seconds = plan.computing_seconds + sum(transfer.seconds for transfer in plan.transfers)
         found.append((far if hosts else plan.bytes_moved, round(seconds * 1e6)))
     return found
