@@ -53,6 +53,10 @@ class CountingTransport:
         """As the inner transport."""
         self.inner.finish(begun)
 
+    def drop(self, begun: Begun) -> None:
+        """As the inner transport."""
+        self.inner.drop(begun)
+
     def nudge(self) -> None:
         """As the inner transport."""
         self.inner.nudge()

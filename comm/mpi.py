@@ -75,14 +75,14 @@ class MpiTransport:
         self.finish(self.start(sends, receives))
 
     def start(self, sends: Buffers, receives: Buffers) -> Begun:
-        """Post all receives, then all sends: (peer, request) of each."""
-        requests: list[tuple[int, Any]] = []
+        """Post all receives, then all sends: (peer, request, whether it receives) of each."""
+        requests: list[tuple[int, Any, bool]] = []
         for peer, array in receives:
             if peer != self.rank:
-                requests += [(peer, self.data.Irecv([piece, self.mpi.BYTE], peer)) for piece in _chunks(array)]
+                requests += [(peer, self.data.Irecv([piece, self.mpi.BYTE], peer), True) for piece in _chunks(array)]
         for peer, array in sends:
             if peer != self.rank:
-                requests += [(peer, self.data.Isend([piece, self.mpi.BYTE], peer)) for piece in _chunks(array)]
+                requests += [(peer, self.data.Isend([piece, self.mpi.BYTE], peer), False) for piece in _chunks(array)]
         own = [array for peer, array in sends if peer == self.rank]
         for (_, into), given in zip([pair for pair in receives if pair[0] == self.rank], own, strict=True):
             into[...] = given.reshape(into.shape)
@@ -90,14 +90,22 @@ class MpiTransport:
 
     def finish(self, begun: Begun) -> None:
         """Wait for what was started."""
-        requests: list[tuple[int, Any]] = begun
-        test, left = self.mpi.Request.Testall, [request for _, request in requests]
+        requests: list[tuple[int, Any, bool]] = begun
+        test, left = self.mpi.Request.Testall, [request for _, request, _ in requests]
 
         def waiting() -> Waiting:
             # a peer whose part is done is waited for no more: two that wait for a slow third are no circle
-            return Waiting("an exchange", frozenset(peer for peer, request in requests if not request.Test()))
+            return Waiting("an exchange", frozenset(peer for peer, request, _ in requests if not request.Test()))
 
         self.wait(lambda: bool(test(left)), waiting, sleeps=False)
+
+    def drop(self, begun: Begun) -> None:
+        """Take back the receives that nothing has come for; what is sent may arrive at any time, or never."""
+        requests: list[tuple[int, Any, bool]] = begun
+        for _, request, receives in requests:
+            if receives and not request.Test():
+                request.Cancel()
+                request.Test()
 
     def nudge(self) -> None:
         """Let MPI look at its messages: most libraries move long ones on only while they are called."""

@@ -105,6 +105,7 @@ class SharedTransport:
         self.rank, self.size = inner.rank, inner.size
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
         self.start, self.finish, self.nudge = inner.start, inner.finish, inner.nudge
+        self.drop = inner.drop
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
         self._pids: dict[int, int] = {}

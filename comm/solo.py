@@ -31,6 +31,9 @@ class SoloTransport:
     def finish(self, begun: Begun) -> None:
         """All is done."""
 
+    def drop(self, begun: Begun) -> None:
+        """All is done."""
+
     def nudge(self) -> None:
         """Nothing is under way."""
 

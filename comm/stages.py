@@ -121,13 +121,22 @@ class UnderWay:
         if sends or receives:
             self._begun = transport.start(sends, receives)
 
-    def abandon(self, transport: Transport) -> None:
-        """Let the messages under way arrive, after an error in between: their memory is needed for something else."""
+    def abandon(self, transport: Transport, waits: bool) -> None:
+        """Let the messages under way arrive, after an error in between: their memory is needed for something else.
+
+        waits: whether they may still come.
+        """
         self._walk = self._staging = None
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
         try:
-            self._finish(transport)
+            if waits:
+                transport.finish(begun)
+                return
         except CommError:  # nobody sends them any more; the error that is being raised says more
-            self._begun = None
+            pass
+        transport.drop(begun)
 
     def _finish(self, transport: Transport) -> None:
         if self._begun is not None:

@@ -20,9 +20,7 @@ ATTEMPTS = 8
 """How often the number of rounds is raised; pieces of single elements cannot be cut further."""
 
 
-def in_rounds(
-    phases: tuple[Step, ...], levels: Levels, itemsize: int, busiest: int, landed: int
-) -> tuple[Step, ...]:
+def in_rounds(phases: tuple[Step, ...], levels: Levels, itemsize: int, busiest: int, landed: int) -> tuple[Step, ...]:
     """The phases, one after the other in each of as many rounds as temporary memory within STAGING takes.
 
     `busiest`: the bytes that the busiest rank sends and receives in all; `landed`: the most that one receives as terms.

@@ -234,9 +234,14 @@ class ThreadTransport:
         return [(peer, self.world.expect(self.rank, peer), array) for peer, array in receives]
 
     def finish(self, begun: Begun) -> None:
-        """Wait for what is to be received."""
-        for peer, number, array in begun:
+        """Wait for what is to be received; called again after an interruption it goes on."""
+        while begun:
+            peer, number, array = begun[0]
             self.world.receive(self.rank, peer, number, array)
+            del begun[0]
+
+    def drop(self, begun: Begun) -> None:
+        """Nothing is received before it is waited for, and nobody else will take it."""
 
     def nudge(self) -> None:
         """Messages need nobody."""

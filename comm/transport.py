@@ -61,6 +61,10 @@ class Transport(Protocol):
         """
         ...
 
+    def drop(self, begun: Begun) -> None:
+        """Wait no more for what was started so, of which a part cannot be done: nothing more is received into it."""
+        ...
+
     def nudge(self) -> None:
         """Let what is under way move on, where that needs a processor; waits for nothing."""
         ...

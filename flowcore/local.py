@@ -43,6 +43,11 @@ class Move(Op):
         return () if self.result is None else (self.result,)
 
     @property
+    def moment(self) -> str:
+        """By which ranks tell whether they stand before the same messages."""
+        return f"transfer {self.place}"
+
+    @property
     def plan(self) -> BoxingPlan:
         """The steps that move the whole value."""
         return self.op.plan(self.type)
@@ -76,6 +81,11 @@ class Staged(Op):
     def stage(self) -> Stage:
         """What it takes and gives."""
         return stages_of(self.move.plan, self.rank)[self.number]
+
+    @property
+    def moment(self) -> str:
+        """As that of a `Move`."""
+        return f"{self.move.moment}, stage {self.number}"
 
     @property
     def is_last(self) -> bool:
@@ -134,6 +144,7 @@ class Inside(Op):
     shapes: tuple[Shape | None, ...]
     types: tuple[Type, ...]
 
+    moment: ClassVar[str] = "an operator that runs graphs"
     name: ClassVar[str] = "inside"
     narrow: ClassVar[bool] = True
     reaches_others: ClassVar[bool] = True

@@ -90,21 +90,25 @@ class Program:
         """`run`, by ranks that have met."""
         try:
             return self.within(world, blocks)
-        except FlowcoreError as error:
+        except BaseException as error:
             self.lose(world, error)
             raise
 
-    def lose(self, world: World, error: FlowcoreError) -> None:
+    def lose(self, world: World, error: BaseException) -> None:
         """Where messages of this run may never be taken, let no rank take them for those of a later one.
 
-        Ranks that all raise the same here go on; others would meet again as if nothing had been, and are to be told.
+        Ranks that all raise the same, and have the same messages left, go on; others would meet again as if nothing had
+        been, and are to be told. Nobody knows what is left of a transfer that was interrupted itself.
         """
-        place = failing(self.body, error)
-        left = [each.node for each in self.joined.instructions[max(place, 0) :] if each.node is not None]
-        if len(self.graph.ranks) < 2 or place < 0 or not any(isinstance(node.op, Move | Staged) for node in left):
+        place = failing(self.body, error) if "body" in self.__dict__ else -1
+        left = [each.node for each in self.joined.instructions[place:] if each.node is not None] if place >= 0 else []
+        moves = [(node, node.op) for node in left if isinstance(node.op, Move | Staged | Inside)]
+        if len(self.graph.ranks) < 2 or not moves:
             return
-        who = f" on rank {world.rank}" if isinstance(error, CommError) else ""
-        what = f"{type(error).__name__}{who} in {left[0].op.name}, called at {left[0].where}"
+        first, op = moves[0]
+        is_inside = self.joined.instructions[place].node is first and not isinstance(error, FlowcoreError)
+        who = f" on rank {world.rank}" if isinstance(error, CommError) or is_inside else ""
+        what = f"{type(error).__name__}{who} before {op.moment} at {first.where}"
         world.lose(tuple(range(world.size)) if who else self.graph.ranks, what)
 
     def within(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
@@ -135,11 +139,13 @@ class Program:
         """`run`, by ranks that have met, with all registers where they belong."""
         try:
             return self.leaving.leave(blocks, self.body(transport, blocks))
-        except FlowcoreError as error:
-            for transfer in () if isinstance(error, CommError) else self.under_way.values():
-                transfer.abandon(transport)
+        except BaseException as error:
+            for transfer in self.under_way.values():
+                transfer.abandon(transport, waits=not isinstance(error, CommError))
             place = failing(self.body, error)
-            if not isinstance(error, CommError) and error.told_by is None and place >= 0:
+            if isinstance(error, CommError) or not isinstance(error, FlowcoreError):
+                raise
+            if error.told_by is None and place >= 0:
                 node = self.joined.instructions[place].node
                 if node is not None:
                     error.add_note(f"in {node.op.name}, called at {node.where}")

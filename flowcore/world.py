@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -38,17 +39,21 @@ class Chain:
     """What a group of ranks has done together so far: a hash, and the last operations with their lines.
 
     Ranks whose programs agree have equal chains, so that comparing two numbers when they meet finds any difference.
+    due: what must be done before the next operation is recorded.
     """
 
-    __slots__ = ("count", "digest", "entries")
+    __slots__ = ("count", "digest", "due", "entries")
 
     def __init__(self) -> None:
         self.digest = 0
         self.count = 0
+        self.due: list[Callable[[], None]] = []
         self.entries: deque[tuple[int, Any, CodeType, int]] = deque(maxlen=LOG_LENGTH)
 
     def add(self, digest: int, what: Any) -> int:
         """Record an operation of the user's line by its digest and anything that prints as its text; the new hash."""
+        while self.due:
+            self.due.pop(0)()
         frame = sys._getframe(1)
         while _INSIDE[frame.f_code.co_filename] and frame.f_back is not None:
             frame = frame.f_back
@@ -111,16 +116,25 @@ class World:
         if found is None:
             found = self.chains[ranks] = Chain()
             for among, what in self.lost:
-                if set(ranks) <= set(among):
-                    found.add(digest_of(what), what)
+                self._note(ranks, found, among, what)
         return found
 
     def lose(self, among: tuple[int, ...], what: str) -> None:
         """Note an error after which messages `among` ranks may never be taken; where not all note it, none meet."""
         self.lost.append((among, what))
-        for ranks, chain in self.chains.items():
-            if set(ranks) <= set(among):
-                chain.add(digest_of(what), what)
+        for ranks, chain in tuple(self.chains.items()):
+            self._note(ranks, chain, among, what)
+
+    def _note(self, ranks: tuple[int, ...], chain: Chain, among: tuple[int, ...], what: str) -> None:
+        """Let `ranks` do nothing together before those of them that are `among` the others have noted the same.
+
+        Ranks of a larger group know nothing of it; those that do meet first, and cannot where one of them did not.
+        """
+        both = tuple(rank for rank in ranks if rank in among)
+        if both == ranks:
+            chain.add(digest_of(what), what)
+        elif len(both) > 1:
+            chain.due.append(partial(self.agree, both, f"after {what}"))
 
     def record(self, ranks: tuple[int, ...], digest: int, what: Any) -> Chain | None:
         """Note an operation of these ranks; None where this rank is alone or takes no part."""

@@ -15,6 +15,7 @@ from flowcore.local import Staged
 from flowcore.placement.machine import Machine
 from flowcore.world import World, activate, current
 from tests.core.test_overlap import interrupted, model_and_step
+from tests.interruption import cut_off
 from tests.mpi.test_transport_mpi import run
 from tests.sharing import programs
 
@@ -77,3 +78,15 @@ def test_after_an_error_of_all_ranks_the_next_step_is_right() -> None:
             found.append(call(False))
     assert len(set(found)) == 1
     assert current().size == fc.world_size()
+
+
+@pytest.mark.parametrize("way", ["messages", "shared memory"])
+def test_after_an_interruption_of_all_ranks_what_was_under_way_has_come_and_the_next_step_is_right(way: str) -> None:
+    transport = MpiTransport(60)
+    alone = tuple(range(fc.world_size()))
+    transport = transport if way == "messages" else join(transport, alone)  # type: ignore[assignment]  # both are transports
+    with activate(World(transport, replace(Machine(), hosts=alone))):
+        for error in (KeyboardInterrupt(), ValueError("9")):
+            found = cut_off(error, dict.fromkeys(alone, 1), alone, alone)
+            first = 3 * 1200.0 * len(alone)
+            assert found == [first, type(error).__name__, 3 * first]
