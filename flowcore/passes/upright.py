@@ -3,7 +3,7 @@
 BLAS copies the operands of a product into strips, in blocks that its inner loops then read from a cache. The strips of
 what gives the columns are copied many rows at a time: where that is a large matrix whose rows are summed along (the
 weights of a linear layer), these rows lie far apart, and copying is slow. As the operand that gives the rows it is
-copied few rows at a time and in smaller pieces, so x·Wᵀ is computed as W·xᵀ. (oneDNN takes either alike.)
+copied few rows at a time and in smaller pieces, so x·Wᵀ is computed as W·xᵀ. (oneDNN gains less by it.)
 
 What elementwise operators and changes of layout tie together lies one way: such a *family* of values is transposed
 whole, where all that makes and reads it can do without a transpose (products, elementwise operators, sums and maxima,
