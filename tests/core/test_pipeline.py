@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from weakref import ref
 
 import numpy as np
 
 import flowcore as fc
+from flowcore import passes
 from flowcore.graph import Graph
 from flowcore.pipeline import physical
 from flowcore.placement.machine import Machine
@@ -34,3 +36,9 @@ def test_a_graph_planned_again_has_the_same_plan() -> None:
     del planned
     gc.collect()
     assert kept() is None and fc.Plan(physical(graph, Machine())).text() == text
+
+
+def test_the_account_of_the_order_names_every_pass() -> None:
+    text = passes.__doc__ or ""
+    files = sorted(path.stem for path in Path(str(passes.__file__)).parent.glob("*.py") if path.stem != "__init__")
+    assert [name for name in files if f"`{name}" not in text] == []
