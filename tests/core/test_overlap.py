@@ -28,7 +28,7 @@ from flowcore.placement.machine import Link, Machine
 from flowcore.placement.mesh import Placement
 from flowcore.verify import verify
 from flowcore.world import current
-from tests.core.test_buckets import FLOAT, TWO_HOSTS, graphs
+from tests.core.test_buckets import FLOAT, TWO_HOSTS, counting, graphs
 from tests.sharing import programs
 
 SLOW = replace(TWO_HOSTS, per_flop=1e-6)
@@ -46,12 +46,7 @@ def results(graph: Graph, way: str) -> list[list[Any]]:
     def program() -> list[Any]:
         world = current()
         world.machine = SLOW
-        blocks = []
-        for number in graph.inputs:
-            value = graph.values[number]
-            box = value.layout.box(value.type.shape, world.rank)
-            shape = [stop - start for start, stop in box]
-            blocks.append(np.arange(np.prod(shape), dtype=FLOAT).reshape(shape) + 10 * sum(s for s, _ in box) + number)
+        blocks = counting(graph, world.rank)
         if way == "in one go":
             made = lower(graph, world.rank)
         else:

@@ -18,7 +18,6 @@ from flowcore.passes.fold import fold
 from flowcore.passes.inline import inline
 from flowcore.passes.simplify import simplify
 from flowcore.staging import replay
-from flowcore.text import write_graph
 
 Array = np.ndarray[Any, Any]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, np.inf, -np.inf, np.nan, 1e-310, 1e-45, 3e38, 1e308]
@@ -159,11 +158,12 @@ def noisy(x: fc.Tensor, w: fc.Tensor) -> fc.Tensor:
     return fc.mean((y - 0.0) ** 2 + fc.negative(-y))
 
 
-def test_the_gradient_of_a_loss_is_what_a_person_would_write(golden: Callable[[str, str], None]) -> None:
+def test_the_gradient_of_a_loss_is_what_a_person_would_write() -> None:
     f = fc.compile(lambda x, w: fc.grad(noisy, 1)(x, w))
     graph = f.graph(fc.ones((4, 3)), fc.ones((3, 2)))
-    text = "\n".join(line.split("  #")[0] for line in write_graph(cleaned(graph)).splitlines())
-    golden("pass_simplify", text)
+    # (2 y + 1) / 8, multiplied by x
+    names = [node.op.name for node in cleaned(graph).nodes if node.op.name != "full"]
+    assert names == ["contract", "multiply", "multiply", "add", "contract"]
 
 
 def both(x: fc.Tensor, w: fc.Tensor) -> fc.Tensor:

@@ -10,7 +10,6 @@ import pytest
 
 import flowcore as fc
 from flowcore.passes.rows import keep_rows
-from flowcore.text import write_graph
 
 Array = np.ndarray[Any, Any]
 ROWS, WIDTH = 6, 3
@@ -108,11 +107,12 @@ def descent(table: fc.Tensor, ids: fc.Tensor, rate: fc.Tensor) -> fc.Tensor:
     return table - fc.grad(loss)(table) * rate
 
 
-def test_a_step_written_by_hand_makes_no_gradient_of_the_size_of_the_table(golden: Callable[[str, str], None]) -> None:
+def test_a_step_written_by_hand_makes_no_gradient_of_the_size_of_the_table() -> None:
     table, ids, rate = fc.asarray(START), fc.asarray(IDS[0]), fc.asarray(np.array(0.1))
     compiled = fc.compile(descent)
     graph = keep_rows(compiled.graph(table, ids, rate))
-    golden("pass_rows", "\n".join(line.split("  #")[0] for line in write_graph(graph).splitlines()))
+    large = [n.op.name for n in graph.nodes if any(type.shape == table.shape for type in graph.types(n.outputs))]
+    assert large == ["alias", "subtract_rows"]
     np.testing.assert_allclose(compiled(table, ids, rate).numpy(), descent(table, ids, rate).numpy(), rtol=1e-12)
 
 
