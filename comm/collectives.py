@@ -55,11 +55,16 @@ def gathered_counts(plan: BoxingPlan) -> tuple[int, ...] | None:
     return counts if at == plan.shape[0] and sum(counts) <= LONGEST else None
 
 
-def collective(plan: BoxingPlan, transport: Transport, block: Array | None) -> Array | None:
-    """The target block by one collective, where `transport` has one that does exactly what `plan` does; else None."""
+def collective(
+    plan: BoxingPlan, transport: Transport, block: Array | None, out: Array | None = None
+) -> Array | None:
+    """The target block by one collective, where `transport` has one that does exactly what `plan` does; else None.
+
+    out: its memory.
+    """
     counts = plan.gathered
     if counts is None or block is None or not isinstance(transport, AllGathers):
         return None
-    out = np.empty(box_shape(whole(plan.shape)), plan.dtype)
+    out = np.empty(box_shape(whole(plan.shape)), plan.dtype) if out is None else out
     transport.all_gather_v(plan.source.placement.ranks, np.ascontiguousarray(block), out, counts)
     return out

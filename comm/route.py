@@ -99,14 +99,19 @@ def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = MOST, moves
     `small`: bytes of the largest block that takes the flat way, if it fits an inbox. `moves` False: also where no bytes
     cross ranks, unless the rank is alone on its host.
     """
-    where = np.array(hosts)
     if moves and not plan.messages:
         return None
-    if not moves and sum(where[rank] == where[other] for other in plan.ranks) < 2:
+    if not moves and sum(hosts[rank] == hosts[other] for other in plan.ranks) < 2:
         return None
-    if not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+    if not within_hosts(plan, hosts):
         return None
     return _Router(plan, rank, hosts, small).route()
+
+
+def within_hosts(plan: BoxingPlan, hosts: Hosts) -> bool:
+    """Whether no byte crosses hosts."""
+    where = np.array(hosts)
+    return len(hosts) > 0 and all((where[step.source] == where[step.target]).all() for step in plan.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,7 @@ class Direct:
 
 def direct_of(plan: BoxingPlan, rank: int, hosts: Hosts) -> Direct | None:
     """What `rank` reads if everybody reduces all it needs by itself; None where bytes cross hosts."""
-    where = np.array(hosts)
-    if not all((where[step.source] == where[step.target]).all() for step in plan.steps):
+    if not within_hosts(plan, hosts):
         return None
     return _direct(plan, tuple(hosts), hosts[rank]).get(rank)
 

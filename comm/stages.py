@@ -7,6 +7,7 @@ or *staging*: memory that lives from one stage to the next. All of it the caller
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,8 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.collectives import collective
 from flowcore.comm.errors import CommError
-from flowcore.comm.route import range_of
+from flowcore.comm.execute import execute
+from flowcore.comm.route import range_of, within_hosts
 from flowcore.comm.steps import RankStep
 from flowcore.comm.transport import Array, Begun, Transport
 from flowcore.comm.walk import Walk
@@ -150,3 +153,19 @@ class UnderWay:
         start, size = self._used, int(np.prod(shape)) * dtype.itemsize
         self._used += -(-size // LINE) * LINE
         return self._staging[start : start + size].view(dtype).reshape(shape)
+
+
+def execute_into(
+    plan: BoxingPlan, transport: Transport, block: Array | None, target: Array | None, staging: Sequence[Any]
+) -> Array | None:
+    """`execute`, into `target`, with two pieces of `staging` that stages use in turn; none where they need none."""
+    if within_hosts(plan, getattr(transport, "hosts", ())) and hasattr(transport, "carry"):
+        found = execute(plan, transport, block)
+        if target is not None and found is not None:
+            np.copyto(target, found)
+        return target
+    if collective(plan, transport, block, target) is None:
+        transfer = UnderWay(plan, transport.rank)
+        for number, stage in enumerate(stages_of(plan, transport.rank)):
+            transfer.run(number, transport, block, target, staging[number % 2] if stage.staging else None)
+    return target

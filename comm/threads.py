@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -64,10 +65,12 @@ class ThreadWorld:
         self._wake = [threading.Condition(self._lock) for _ in range(size)]
         self._states: dict[int, State] = dict.fromkeys(range(size))
         self._lost: dict[int, CommError] = {}
-        self._mail: dict[tuple[Pair, int], tuple[Array, float]] = {}
-        """Messages that nobody has taken yet, numbered per pair, and when they are there."""
+        self._mail: dict[tuple[Pair, int], tuple[Array, int, float]] = {}
+        """Messages that nobody has taken yet, numbered per pair, their bytes, and when they are there."""
         self._wanted: dict[int, tuple[Pair, int]] = {}
         """The message that a rank waits for."""
+        self._spare: list[Array] = []
+        """Memory of messages that were taken, the smallest first; as many as were on their way at once."""
         self._sent: Counter[Pair] = Counter()
         self._expected: Counter[Pair] = Counter()
         self._free: dict[int, float] = {}
@@ -90,10 +93,20 @@ class ThreadWorld:
         """Put a copy of `array` on its way."""
         with self._lock:
             key = (rank, peer), self._sent[rank, peer]
-            self._mail[key] = np.array(array, copy=True), self._arrival(rank, peer, array)
+            self._mail[key] = self._copy(array), array.nbytes, self._arrival(rank, peer, array)
             self._sent[rank, peer] += 1
             if self._wanted.get(peer) == key:
                 self._go(peer)
+
+    def _copy(self, array: Array) -> Array:
+        """The bytes of `array`, in the smallest spare memory that holds them; the largest is given up for new."""
+        spare = self._spare
+        place = next((place for place, memory in enumerate(spare) if memory.size >= array.nbytes), -1)
+        memory = spare.pop(place) if spare else np.empty(0, np.uint8)
+        if memory.size < array.nbytes:
+            memory = np.empty(array.nbytes, np.uint8)
+        memory[: array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
+        return memory
 
     def _arrival(self, rank: int, peer: int, array: Array) -> float:
         """When a message is there that is sent now."""
@@ -119,12 +132,14 @@ class ThreadWorld:
                 self._wait(rank, lambda: key in self._mail, lambda: Waiting("a receive", frozenset((peer,))))
             finally:
                 del self._wanted[rank]
-            given, arrival = self._mail.pop(key)
+            given, size, arrival = self._mail.pop(key)
         if arrival:
             time.sleep(max(0.0, arrival - time.monotonic()))
-        if given.nbytes != into.nbytes:
-            raise CommError(f"rank {rank} expected {into.nbytes} bytes from rank {peer}, which sent {given.nbytes}")
-        into[...] = given.reshape(-1).view(into.dtype).reshape(into.shape)
+        if size != into.nbytes:
+            raise CommError(f"rank {rank} expected {into.nbytes} bytes from rank {peer}, which sent {size}")
+        into[...] = given[:size].view(into.dtype).reshape(into.shape)
+        with self._lock:
+            insort(self._spare, given, key=len)
 
     def gather(self, rank: int, ranks: tuple[int, ...], digest: int, log: Log, value: Any = None) -> list[Any]:
         """Wait until all of `ranks` are here with one digest; what each brought, in their order."""

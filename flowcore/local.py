@@ -28,12 +28,13 @@ from flowcore.region import Region
 
 @dataclass(frozen=True)
 class Move(Op):
-    """The part of this rank in changing the layout of a value of `type`; `place`: of its node in the graph of all."""
+    """The part of `rank` in changing the layout of a value of `type`; `place`: of its node in the graph of all."""
 
     op: Boxing
     type: Type
     result: Type | None
     place: int
+    rank: int
 
     name: ClassVar[str] = "move"
     narrow: ClassVar[bool] = True
@@ -51,6 +52,17 @@ class Move(Op):
     def plan(self) -> BoxingPlan:
         """The steps that move the whole value."""
         return self.op.plan(self.type)
+
+    def shares(self, inputs: Sequence[int], outputs: Sequence[int]) -> Sequence[Sequence[int]]:
+        return [inputs if self.plan.kind == "none" else ()] * len(outputs)
+
+    def new_results(self, numbers: Sequence[int]) -> Sequence[int]:
+        return () if self.plan.kind == "none" else numbers
+
+    def scratch(self, types: Sequence[Type]) -> Sequence[Type]:
+        """What lives from one of its stages to the next: every other stage uses the same."""
+        sizes = [0, *(stage.staging for stage in stages_of(self.plan, self.rank))]
+        return [Type((max(sizes[first::2]),), np.dtype(np.uint8)) for first in (1, 2) if any(sizes)]
 
     def text(self) -> str:
         return f"{self.name}{{{self.op.source!r} -> {self.op.target!r}}}"
@@ -249,7 +261,7 @@ def _local_op(graph: Graph, node: Node, position: int, rank: int) -> Op | None:
             return None
         type = graph.values[node.inputs[0]].type
         shape = box_shape(target.box(type.shape, rank)) if rank in target.placement else None
-        return Move(node.op, type, None if shape is None else replace(type, shape=shape), position)
+        return Move(node.op, type, None if shape is None else replace(type, shape=shape), position, rank)
     if isinstance(node.op, Region):
         return _inside(graph, node, node.op, rank)
     if rank not in graph.values[node.outputs[0]].placement:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowcore.assembly import Call
 from flowcore.comm.execute import execute
-from flowcore.comm.stages import UnderWay
+from flowcore.comm.stages import UnderWay, execute_into
 from flowcore.comm.transport import Opens, Transport
 from flowcore.local import Move, Staged
 from flowcore.meeting_op import Post, Wait
@@ -60,11 +60,15 @@ def stage_call(op: Staged, transfer: UnderWay, memory: Sequence[Array | None]) -
     return call
 
 
-def move_call(move: Move) -> Call:
-    """The block of the target from that of the source."""
+def move_call(move: Move, memory: Sequence[Array | None]) -> Call:
+    """The block of the target from that of the source, in `memory` and with what follows it there, where that is."""
     plan = move.plan
+    target, staging = (memory[0], memory[1:]) if move.result is not None else (None, memory)
+    has_memory = bool(memory) and memory[0] is not None
 
     def call(transport: Transport, block: Array | None = None) -> Array | None:
+        if has_memory:
+            return execute_into(plan, transport, block, target, staging)
         return execute(plan, transport, block)
 
     return call

@@ -184,7 +184,7 @@ class Program:
         assert instruction.node is not None
         op, outputs = instruction.node.op, instruction.outputs
         if isinstance(op, Move):
-            return move_call(op)
+            return move_call(op, [self.registers.get(number) for number in (*outputs, *instruction.scratch)])
         if isinstance(op, Nudge):
             return nudge
         if isinstance(op, Staged):

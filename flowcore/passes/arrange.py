@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from flowcore.boxing_op import Boxing
+from flowcore.comm.route import within_hosts
 from flowcore.graph import Graph, Node
 from flowcore.passes.donate import roots
 from flowcore.passes.late import crosses
@@ -150,5 +149,4 @@ def is_shared(graph: Graph, node: Node, hosts: Hosts) -> bool:
     if not isinstance(node.op, Boxing):
         return False
     plan = node.op.plan(graph.values[node.inputs[0]].type)
-    where = np.array(hosts)
-    return plan.messages > 0 and all((where[step.source] == where[step.target]).all() for step in plan.steps)
+    return plan.messages > 0 and within_hosts(plan, hosts)
