@@ -103,15 +103,16 @@ def route_of(plan: BoxingPlan, rank: int, hosts: Hosts, small: int = MOST, moves
         return None
     if not moves and sum(hosts[rank] == hosts[other] for other in plan.ranks) < 2:
         return None
-    if not within_hosts(plan, hosts):
+    if not within_hosts(plan, tuple(hosts)):
         return None
     return _Router(plan, rank, hosts, small).route()
 
 
-def within_hosts(plan: BoxingPlan, hosts: Hosts) -> bool:
+@lru_cache(maxsize=4096)
+def within_hosts(plan: BoxingPlan, hosts: tuple[int, ...]) -> bool:
     """Whether no byte crosses hosts."""
     where = np.array(hosts)
-    return len(hosts) > 0 and all((where[step.source] == where[step.target]).all() for step in plan.steps)
+    return bool(hosts) and all((where[step.source] == where[step.target]).all() for step in plan.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Direct:
 
 def direct_of(plan: BoxingPlan, rank: int, hosts: Hosts) -> Direct | None:
     """What `rank` reads if everybody reduces all it needs by itself; None where bytes cross hosts."""
-    if not within_hosts(plan, hosts):
+    if not within_hosts(plan, tuple(hosts)):
         return None
     return _direct(plan, tuple(hosts), hosts[rank]).get(rank)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -150,7 +151,7 @@ class UnderWay:
         """The next piece of staging."""
         dtype: np.dtype[Any] = self.plan.dtype
         assert self._staging is not None
-        start, size = self._used, int(np.prod(shape)) * dtype.itemsize
+        start, size = self._used, prod(shape) * dtype.itemsize
         self._used += -(-size // LINE) * LINE
         return self._staging[start : start + size].view(dtype).reshape(shape)
 

@@ -87,8 +87,13 @@ def footprint(
 
     hosts: of every rank, where ranks of one host see memory of each other. machine: on which it runs.
     """
-    found = [_Measured(lower(graph, rank, LOCAL, updates, hosts, machine), rank).footprint for rank in distinct(graph)]
+    found = [measured(lower(graph, rank, LOCAL, updates, hosts, machine), rank) for rank in distinct(graph)]
     return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, 0, ()))
+
+
+def measured(program: Program, rank: int) -> Footprint:
+    """That of `rank`, which runs `program`."""
+    return _Measured(program, rank).footprint
 
 
 def distinct(graph: Graph) -> list[int]:

@@ -13,10 +13,13 @@ import flowcore as fc
 from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Buffers
 from flowcore.compile import CompiledFunction
+from flowcore.footprint import Footprint
 from flowcore.graph import Graph
 from flowcore.pipeline import physical
 from flowcore.placement.machine import Machine
 from flowcore.world import World, activate
+from tests.allocations import Requests
+from tests.examples.counted import counting, last
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEPS = 20
@@ -81,11 +84,25 @@ def example(name: str) -> ModuleType:
 
 
 @cache
-def reports(name: str, ranks: int, **options: Any) -> list[Any]:
-    """What a quiet run in float64 gives on every rank."""
+def watched(name: str, ranks: int, **options: Any) -> list[tuple[Any, Requests | None, Footprint | None]]:
+    """Per rank what a quiet run in float64 gives, what its last step asked for, and what its program holds.
+
+    None for what is not compiled.
+    """
     module = example(name)
     given = module.Options(**{**TINY[name], "steps": STEPS, "dtype": "float64", "quiet": True, **options})
-    return fc.launch.run(module.run, ranks=ranks, args=(given,))
+
+    def run() -> tuple[Any, Requests | None, Footprint | None]:
+        report = module.run(given)
+        return (report, None, None) if report.plan is None else (report, last().found[-1], last().held)
+
+    with counting():
+        return fc.launch.run(run, ranks=ranks)
+
+
+def reports(name: str, ranks: int, **options: Any) -> list[Any]:
+    """What a quiet run in float64 gives on every rank."""
+    return [report for report, *_ in watched(name, ranks, **options)]
 
 
 def reference(name: str, options: Mapping[str, Any]) -> list[float]:

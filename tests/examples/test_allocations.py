@@ -11,17 +11,21 @@ import flowcore as fc
 from flowcore.jit.store import is_available
 from tests.allocations import requests
 from tests.examples import digits
-from tests.examples.steady import SEVERAL, SINGLE, asked, counting
+from tests.examples.counted import counting
+from tests.examples.steady import HOSTS, SEVERAL, SINGLE, asked
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="without compiled loops numpy takes temporaries of a tile")
 
 
-@pytest.mark.parametrize(("name", "ranks", "options"), [*SINGLE, *SEVERAL], ids=lambda part: str(part)[:24])
-def test_a_step_in_steady_state_takes_no_memory(name: str, ranks: int, options: dict[str, Any]) -> None:
+CASES = [*((1, *case) for case in (*SINGLE, *SEVERAL)), *((2, *case) for case in HOSTS)]
+
+
+@pytest.mark.parametrize(("hosts", "name", "ranks", "options"), CASES, ids=lambda part: str(part)[:24])
+def test_a_step_in_steady_state_takes_no_memory(hosts: int, name: str, ranks: int, options: dict[str, Any]) -> None:
     if name == "digits":
         digits.example().load_digits("float64")  # imported once, before ranks do so together
     with counting():
-        found = fc.launch.run(asked, ranks=ranks, args=(name, options))
+        found = fc.launch.run(asked, ranks=ranks, hosts=hosts, args=(name, options))
     for noted, plan in found:
         assert noted.bytes == 0, str(noted)
         assert plan.footprint.others == 0

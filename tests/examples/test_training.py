@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.examples.programs import CASES, STEPS, STRATEGIES, TINY, example, planned, reference, reports
+from flowcore.jit.store import is_available
+from tests.examples.programs import CASES, STEPS, STRATEGIES, TINY, example, planned, reference, reports, watched
 
 
 @pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
@@ -20,6 +21,17 @@ def test_a_strategy_gives_the_losses_of_one_rank(name: str, strategy: str, ranks
     assert len(expected) == STEPS and expected[-1] < expected[0]
     for report in reports(name, ranks, **options):
         assert report.losses == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+@pytest.mark.skipif(not is_available(), reason="without compiled loops numpy takes temporaries of a tile")
+@pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
+def test_no_strategy_takes_memory_step_by_step(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
+    found = [(report.plan, asked, held) for report, asked, held in watched(name, ranks, **options) if report.plan]
+    assert len(found) == ranks or strategy == "eager"
+    for plan, asked, held in found:
+        assert asked.bytes == 0, str(asked)
+        assert held.others == 0 and held.total <= plan.peak_bytes
+    assert not found or max(held.total for *_, held in found) == found[0][0].peak_bytes
 
 
 @pytest.mark.parametrize("name", TINY)
