@@ -103,13 +103,13 @@ def unmet(graph: Graph, groups: Mapping[int, int], every: Mapping[int, Mapping[i
     for number, by_rank in every.items():
         common = next(iter(by_rank.values()))
         part = graph.outputs[common.new] if common.is_part else graph.nodes[maker[number]].inputs[0]
-        last, end = _last_read(graph, number), maker.get(part, maker[number])
-        between = [place for place in told if last < place < end and groups[place] != groups.get(last)]
-        late = between if common.is_part else [place for place in told if place <= end]
-        if settled < 0 and not common.is_part:
-            continue
-        if not all(any(ranks[place].issuperset(c.ranks) for place in late) for c in by_rank.values()):
-            found.add(number)
+        read = number if common.is_part else graph.inputs[common.old]
+        last, end = _last_read(graph, read, common.is_part), maker.get(part, maker[number])
+        between = [place for place in groups if last < place < end and groups[place] != groups.get(last)]
+        late = [place for place in told if place in between or (place <= end and not common.is_part)]
+        for each in by_rank.values():
+            if not all(any(ranks[place].issuperset(each.ranks) for place in places) for places in (between, late)):
+                found.add(number)
     return found
 
 
@@ -118,11 +118,14 @@ def _plan(graph: Graph, node: Node) -> BoxingPlan:
     return node.op.plan(graph.values[node.inputs[0]].type)
 
 
-def _last_read(graph: Graph, number: int) -> int:
-    """The place of the last node that reads a value, or what is a view of it."""
+def _last_read(graph: Graph, number: int, is_part: bool) -> int:
+    """The place of the last node that reads a value or a view of it; unless `is_part`, slices that it is cut to aside.
+
+    A rank cuts out the piece that it replaces.
+    """
     family, last = {number}, -1
     for place, node in enumerate(graph.nodes):
-        if not family.isdisjoint(node.inputs):
+        if not family.isdisjoint(node.inputs) and (is_part or not isinstance(node.op, Boxing)):
             last = place
             if not makes_memory(node.op):
                 family.update(node.outputs)
