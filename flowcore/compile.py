@@ -269,6 +269,9 @@ class CompiledFunction(Generic[P, R]):
         graph = physical(logical, world.machine)
         hosts = world.transport.hosts if isinstance(world.transport, Opens) else ()
         plan = Plan(graph, world.machine, updates, hosts)
+        if self.memory_limit is not None:
+            plan = plan.within(self.memory_limit)
+            graph = plan.graph
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph
             world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))

@@ -19,6 +19,7 @@ from flowcore.footprint import Footprint, footprint
 from flowcore.fusion import Fusion, fusion
 from flowcore.graph import Graph, Node, digest_of
 from flowcore.passes.donate import Update
+from flowcore.passes.regather import regathered
 from flowcore.placement.layout import Layout, Shape
 from flowcore.placement.machine import Machine
 from flowcore.predicted import Predicted, predicted
@@ -162,6 +163,13 @@ class Plan:
     def peak_bytes(self) -> int:
         """The bytes that the rank which holds the most holds: inputs, and the arena of the compiled program."""
         return self.footprint.total
+
+    def within(self, limit: int) -> Plan:
+        """This plan, or where it holds more than `limit` bytes one that holds less and moves more, if there is one."""
+        if self.peak_bytes <= limit:
+            return self
+        other = replace(self, graph=regathered(self.graph, self.machine))
+        return other if other.graph != self.graph and other.peak_bytes < self.peak_bytes else self
 
     def check_memory(self, limit: int) -> None:
         """MemoryLimitError where a rank holds more than `limit` bytes."""

@@ -45,6 +45,7 @@ from flowcore.passes.parts import compute_parts
 from flowcore.passes.picks import compare_picks
 from flowcore.passes.precision import lowered
 from flowcore.passes.recompute import Recomputer
+from flowcore.passes.regather import regathered
 from flowcore.passes.reuse import reuse
 from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
@@ -198,6 +199,7 @@ PASSES: dict[str, Callable[[Graph], Graph | str]] = {
     "picks": compare_picks,
     "precision": partial(lowered, dtype=as_dtype("float16")),
     "recompute": recomputed,
+    "regather": partial(regathered, machine=TWO_HOSTS),
     "reuse": over_operands,
     "route": partial(route, machine=TWO_HOSTS),
     "rows": keep_rows,
