@@ -14,7 +14,7 @@ import numpy as np
 
 from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType
-from flowcore.errors import CheckpointError, DTypeError, FlowcoreError, PlacementError, TraceError
+from flowcore.errors import CheckpointError, FlowcoreError, PlacementError, TraceError
 from flowcore.grad import no_grad
 from flowcore.ops.create import full
 from flowcore.placement.layout import Layout
@@ -105,8 +105,6 @@ class Optimizer:
     ) -> None:
         if state_sbp is not None and shard_states is not None:
             raise FlowcoreError("state_sbp and shard_states both say how the state lies: give one of them")
-        if shard_states is not None and not isinstance(shard_states, str):
-            raise DTypeError(f"shard_states={shard_states!r}: give the name of a mesh axis, or None")
         if state_sbp is not None:
             stated(state_sbp)
         self.state_sbp, self.shard_states = state_sbp, shard_states
