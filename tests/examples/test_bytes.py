@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowcore.boxing_op import Boxing
-from flowcore.comm.price import across
+from flowcore.comm.price import across, seconds
 from tests.conftest import GOLDEN
 from tests.examples.programs import CASES, TINY, planned
 
@@ -24,10 +24,11 @@ def figures(name: str, ranks: int, options: dict[str, Any]) -> list[tuple[int, i
     found = []
     for hosts in ((), tuple(2 * rank // ranks for rank in range(ranks))):
         plan = planned(name, ranks, hosts, **options)
-        types = [(node.op, plan.graph.values[node.outputs[0]].type) for node in plan.graph.nodes]
-        far = sum(across(op.plan(type), plan.machine) for op, type in types if isinstance(op, Boxing))
-        seconds = plan.computing_seconds + sum(transfer.seconds for transfer in plan.transfers)
-        found.append((far if hosts else plan.bytes_moved, round(seconds * 1e6)))
+        every = ((node.op, plan.graph.values[node.outputs[0]].type) for node in plan.graph.nodes)
+        moves = [op.plan(type) for op, type in every if isinstance(op, Boxing)]
+        took = plan.computing_seconds + sum(seconds(move, plan.machine) for move in moves if move.messages)
+        moved = sum(across(move, plan.machine) if hosts else move.bytes_moved for move in moves)
+        found.append((moved, round(took * 1e6)))
     return found
 
 
