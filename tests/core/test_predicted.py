@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import flowcore as fc
-from flowcore import pipeline
 from flowcore.placement.machine import Machine
-from tests.examples.programs import step_of
+from tests.examples.programs import planned
 
 
 def plan_of(ranks: int, machine: Machine, hosts: tuple[int, ...]) -> fc.Plan:
     """The plan of a step of the MLP on `machine`; hosts: where ranks of one host see memory of each other."""
-    logical, updates = step_of("mlp", ranks)
-    return fc.Plan(pipeline.physical(logical, machine), machine, updates, hosts)
+    return replace(planned("mlp", ranks, machine.hosts), hosts=hosts)
 
 
 def test_one_rank_only_computes() -> None:
