@@ -9,6 +9,7 @@ all of these: what it casts is then simplified like the rest.)
 turns products; `checks` puts what may fail first, for it decides what may be written in place. Transfers that `early`
 brings together `bucket` joins, and only then `route` looks for the path of each, for it depends on its bytes. `late`
 and `ahead` bring what follows and precedes a transfer between hosts to where the transfer stands now.
+(`regather` follows where a step would hold more than it may: `flowcore.planned`.)
 
 *Towards one rank*: `update` orders what replaces inputs; `share` lets ranks of a host meet (by `scatter_first`,
 `divide`, `common` and `arrange`, which must agree on all ranks, so they go before anything that depends on the lengths
