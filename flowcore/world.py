@@ -7,12 +7,12 @@ threads each activate their own. Every other module asks `current()`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -183,7 +183,7 @@ def current() -> World:
     return world
 
 
-@contextmanager
+@contextlib.contextmanager
 def activate(world: World) -> Iterator[World]:
     """Make `world` the calling thread's."""
     before = getattr(_local, "world", None)
@@ -251,9 +251,9 @@ _PACKAGE = __file__.rpartition("/")[0]
 
 
 class _Inside(dict[str, bool]):
-    """Whether a file belongs to flowcore, kept by its name."""
+    """Whether a file belongs to flowcore, or is what decorates functions of it, kept by its name."""
 
-    BEGINNINGS = (_PACKAGE + "/", _PACKAGE.rpartition("/")[0] + "/comm/", "<frozen", "<string")
+    BEGINNINGS = (_PACKAGE + "/", _PACKAGE.rpartition("/")[0] + "/comm/", contextlib.__file__, "<frozen", "<string")
 
     def __missing__(self, file: str) -> bool:
         found = self[file] = file.startswith(self.BEGINNINGS)
