@@ -11,7 +11,6 @@ parameters change the most and signs say the least of them; the step is then pla
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 from flowcore.boxing_op import Terms
@@ -47,10 +46,6 @@ class Compression:
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise FlowcoreError(f"compress={self.kind!r}: use one of {', '.join(map(repr, KINDS))}, or None")
-        if not isinstance(self.axis, str):
-            raise DTypeError(f"Compression with axis={self.axis!r}: give the name of a mesh axis, or ''")
-        if isinstance(self.warmup, bool) or not isinstance(self.warmup, Integral):
-            raise DTypeError(f"Compression with warmup={self.warmup!r}: give a whole number of steps")
         if self.warmup < 0:
             raise FlowcoreError(f"Compression with warmup={self.warmup}: take 0 or more steps")
         if self.kind == "bf16":

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
-from numbers import Integral, Real
 
 from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType, as_dtype, bfloat16, float16, float32
@@ -49,10 +48,8 @@ class Precision:
             raise DTypeError(f"precision {self.dtype!r}: use 'bf16' or 'fp16', or None for that of the operands")
         for name in NUMBERS:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+            if isinstance(value, bool) or not isfinite(value):
                 raise DTypeError(f"Precision with {name}={value!r}: give a finite number")
-        if isinstance(self.interval, bool) or not isinstance(self.interval, Integral):
-            raise DTypeError(f"Precision with interval={self.interval!r}: give a whole number of steps")
         moot = [name for name in (*NUMBERS, "interval") if getattr(self, name) != getattr(Precision, name)]
         if moot and not self.is_scaled:
             given = ", ".join(f"{name}={getattr(self, name)!r}" for name in moot)

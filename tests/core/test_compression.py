@@ -128,10 +128,10 @@ def test_a_compression_that_is_none_is_an_error() -> None:
     with pytest.raises(FlowcoreError, match="use one of 'bf16', '1bit'"):
         fc.compile(lambda x: x, compress="2bit")
     for axis in (0, [], None, b"data", fc.S(0)):
-        with pytest.raises(DTypeError, match="give the name of a mesh axis"):
+        with pytest.raises(DTypeError, match=r"axis=.* is of type .*: pass text"):
             fc.Compression("1bit", axis=axis)  # type: ignore[arg-type]  # that is what is refused
     for warmup in ("x", None, 1.0, True, [], np.nan):
-        with pytest.raises(DTypeError, match="whole number of steps"):
+        with pytest.raises(DTypeError, match=r"warmup=.* is of type .*: pass an int"):
             fc.Compression("1bit", warmup=warmup)  # type: ignore[arg-type]  # as above
     with pytest.raises(FlowcoreError, match="warmup=-1: take 0 or more"):
         fc.Compression("1bit", warmup=-1)
