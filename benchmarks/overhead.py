@@ -73,8 +73,8 @@ def compiled_step() -> None:
     step, _ = in_flowcore.train(workloads.WORKLOADS["tiny"], 1)
     for number in range(workloads.BATCHES):
         step(number)
-    variants = [kept for kept in current().programs.values() if isinstance(kept, list) and kept]
-    joined = max((kept[0].program.joined for kept in variants), key=lambda joined: len(joined.calls))
+    variants = [each for function in current().compiled for each in function.variants(current())]
+    joined = max((each.program.joined for each in variants), key=lambda joined: len(joined.calls))
     stretches = [call for call in joined.calls if isinstance(call, Stretch)]
     rows = sum(len(stretch.rows) for stretch in stretches)
     pairs = []

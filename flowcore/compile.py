@@ -13,6 +13,7 @@ from functools import cached_property, update_wrapper
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from numbers import Integral
 from typing import Any, Generic, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -125,6 +126,10 @@ class Compiled:
         return [(write.tensor, write.index) for write in self.writes if write.is_grad]
 
 
+Variants = dict[Any, list[Compiled]]
+"""By the kinds of arguments what a function was compiled to."""
+
+
 class CompiledFunction(Generic[P, R]):
     """What `fc.compile` returns: called like the function itself."""
 
@@ -140,8 +145,13 @@ class CompiledFunction(Generic[P, R]):
         self.mode = plan
         self.precision, self.compression = precision, compression
         self.memory_limit = memory_limit
+        self._variants: WeakKeyDictionary[World, Variants] = WeakKeyDictionary()
+        self._treatments: WeakKeyDictionary[World, Treatment] = WeakKeyDictionary()
         self.__name__ = "function"
         update_wrapper(self, function, updated=())  # the attributes of a function that is an object are its own
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledFunction, (self.function, self.mode, self.precision, self.compression, self.memory_limit)
 
     def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
         world = current()
@@ -193,10 +203,16 @@ class CompiledFunction(Generic[P, R]):
         """What becomes of the gradients in this world; its state outlives a trace."""
         if self.precision is None and self.compression is None:
             return None
-        if (Treatment, self) not in world.programs:
-            world.programs[Treatment, self] = Treatment(self.precision, self.compression)
-        found: Treatment = world.programs[Treatment, self]
-        return found
+        if world not in self._treatments:
+            self._treatments[world] = Treatment(self.precision, self.compression)
+        return self._treatments[world]
+
+    def variants(self, world: World) -> list[Compiled]:
+        """What it has been compiled to in `world`, in the order of the kinds of arguments, then of time.
+
+        The function alone holds this: with it go the programs, their memory and the states that nobody else holds.
+        """
+        return [variant for variants in self._variants.get(world, {}).values() for variant in variants]
 
     def graph(self, *arguments: P.args, **options: P.kwargs) -> Graph:
         """The logical graph for these arguments, before planning."""
@@ -207,9 +223,12 @@ class CompiledFunction(Generic[P, R]):
         tensors: list[Tensor] = []
         form = opened(given, tensors, asarray)
         kinds = tuple([(tensor._value, tensor._requires_grad) for tensor in tensors])
-        key = (self, form, world.is_grad_enabled, kinds)
+        kept = self._variants.get(world)
+        if kept is None:
+            kept = self._variants[world] = {}
+            world.compiled.add(self)
         try:
-            variants: list[Compiled] = world.programs.setdefault(key, [])
+            variants = kept.setdefault((form, world.is_grad_enabled, kinds), [])
         except TypeError:
             raise DTypeError(
                 f"an argument of {self.__name__} is neither a tensor nor hashable: pass tensors, numbers or strings"
@@ -242,8 +261,10 @@ class CompiledFunction(Generic[P, R]):
             if trace.treatment is not None:
                 trace.treatment.close()
             logical, lifted, writes = trace.finish(outputs)
+            guards, without_grad = tuple(trace.guards), tuple(trace.without_grad)
         finally:
             world.trace = None
+            trace.forget()
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
         plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
@@ -258,7 +279,7 @@ class CompiledFunction(Generic[P, R]):
         program = _lowered(world, plan, [0] * len(tensors) + [id(read.tensor) for read in lifted])
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
-        guards, without_grad, count = tuple(trace.guards), tuple(trace.without_grad), len(outputs)
+        count = len(outputs)
         held = zip(lifted, before, is_free, strict=True)
         free = tuple((read.tensor, read.value, layout) for read, layout, may_choose in held if may_choose)
         return Compiled(

@@ -7,10 +7,11 @@ end, into the memory of what it replaces or into memory that nobody holds any mo
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -30,19 +31,23 @@ KEPT = 2
 class Pool:
     """Memory that the programs of a rank share: they run one at a time, and nothing in it outlives a run.
 
-    It is as large as the largest program that has run needed. Where it grows, programs that ran before keep what it
-    was: so it grows to twice that, of which nobody touches what is not needed. `lock`: whoever runs in it holds it.
+    It is as large as the largest program that has run needed, and goes with the last program that lies in it. Where it
+    grows, programs that ran before keep what it was: so it grows to twice that, of which nobody touches what is not
+    needed. `lock`: whoever runs in it holds it.
     """
 
     def __init__(self) -> None:
         self.lock = RLock()
-        self._memory: Array = np.empty(0, np.uint8)
+        self._memory: Callable[[], Array | None] = ref(np.empty(0, np.uint8))
 
     def take(self, size: int) -> Array:
         """`size` bytes, the same ones for everyone."""
-        if self._memory.size < size:
-            self._memory = np.empty(max(size, 2 * self._memory.size), np.uint8)
-        return self._memory
+        memory = self._memory()
+        held = 0 if memory is None else memory.size
+        if memory is None or held < size:
+            memory = np.empty(max(size, 2 * held), np.uint8)
+            self._memory = ref(memory)
+        return memory
 
 
 class Arena:

@@ -37,6 +37,28 @@ Carry = Callable[[Array | None], Array | None]
 
 
 @dataclass(frozen=True)
+class Said:
+    """The operators of a graph and what they are applied to, as text."""
+
+    graph: Graph
+
+    @cached_property
+    def text(self) -> str:
+        """Kept, for whoever waits for others writes its last operations down."""
+        names = [self._of(node) for node in self.graph.nodes if not isinstance(node.op, Boxing)]
+        return ", ".join(names or [self._of(node) for node in self.graph.nodes])
+
+    def _of(self, node: Node) -> str:
+        values = [self.graph.values[number] for number in node.inputs]
+        if isinstance(node.op, Boxing):
+            return f"to_global of {values[0].type} from {node.op.source} to {node.op.target}"
+        return f"{node.op.text()} of {', '.join(str(value.type) for value in values)}" if values else node.op.text()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Program:
     """What one rank does. inputs, outputs: the registers of those of the graph; None where the rank holds no block."""
 
@@ -65,7 +87,7 @@ class Program:
     def run(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """The blocks of the outputs; None where this rank holds none."""
         if len(self.graph.ranks) > 1:
-            chain = world.record(self.graph.ranks, self.graph.digest, self)
+            chain = world.record(self.graph.ranks, self.graph.digest, self.said)
             if self.meets and chain is not None:
                 meeting = self.graph.ranks, chain.digest, chain.lines
                 if self.is_transfer:
@@ -125,15 +147,15 @@ class Program:
 
     def carrying(self, world: World) -> Carry:
         """What runs it, where it has one input and one output; a mere change of layout meets and moves at once."""
-        ranks, digest = self.graph.ranks, self.graph.digest
+        ranks, digest, said = self.graph.ranks, self.graph.digest, self.said
         if not self.meets or world.rank not in ranks or not self.is_transfer:
             return lambda block: self.run(world, (block,))[0]
         transport, chain, plan = world.transport, world.chain(ranks), self.plan
         add, lines = chain.add, chain.lines
         carry = getattr(transport, "carry", None)
         if carry is None:
-            return lambda block: execute(plan, transport, block, (ranks, add(digest, self), lines))
-        return lambda block: carry(plan, block, (ranks, add(digest, self), lines))
+            return lambda block: execute(plan, transport, block, (ranks, add(digest, said), lines))
+        return lambda block: carry(plan, block, (ranks, add(digest, said), lines))
 
     def execute(self, transport: Transport, blocks: Sequence[Array | None]) -> list[Array | None]:
         """`run`, by ranks that have met, with all registers where they belong."""
@@ -226,19 +248,9 @@ class Program:
         return node.op.plan
 
     @cached_property
-    def operators(self) -> str:
-        """The operators it applies and to what; kept, for whoever waits for others writes its last operations down."""
-        names = [self._said(node) for node in self.graph.nodes if not isinstance(node.op, Boxing)]
-        return ", ".join(names or [self._said(node) for node in self.graph.nodes])
-
-    def _said(self, node: Node) -> str:
-        values = [self.graph.values[number] for number in node.inputs]
-        if isinstance(node.op, Boxing):
-            return f"to_global of {values[0].type} from {node.op.source} to {node.op.target}"
-        return f"{node.op.text()} of {', '.join(str(value.type) for value in values)}" if values else node.op.text()
-
-    def __str__(self) -> str:
-        return self.operators
+    def said(self) -> Said:
+        """What it does, for the log of what its ranks did, which outlives programs that users let go of."""
+        return Said(self.graph)
 
 
 def _inside(op: Inside, programs: Sequence[Program]) -> Call:

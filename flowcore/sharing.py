@@ -2,7 +2,8 @@
 
 Every rank has a *window*: memory that all of them see. Which value lies where in it each rank settles by itself and
 tells the others once, when the program is made. A program's ranks meet before it runs, so nobody writes into a window
-that a peer still reads from the run before; the windows of the same ranks are therefore those of all their programs.
+that a peer still reads from the run before; the windows of the same ranks are therefore those of all their programs,
+and go with the last of them: each rank lets go by itself, and the memory is used again when all have.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flowcore.passes.common import Common
 from flowcore.passes.show import Shown
 from flowcore.races import races
 from flowcore.registers import Registers
-from flowcore.world import World
+from flowcore.world import Windows, World
 
 
 @dataclass
@@ -46,24 +47,29 @@ class Sharing:
         """
         transport = world.transport
         assert isinstance(transport, Opens)
-        gathered = transport.gather_objects(self.ranks, (self.shown.size, self.shown.footprint))
+        windows = world.windows.get(self.ranks)
+        number = -1 if windows is None else windows.number
+        gathered = transport.gather_objects(self.ranks, (self.shown.size, self.shown.footprint, number))
         told = dict(zip(self.ranks, gathered, strict=True))
-        if races({rank: footprint for rank, (_, footprint) in told.items()}):
+        if races({rank: footprint for rank, (_, footprint, _) in told.items()}):
             if self.shown.apart is None:
                 return False
             self.shown = self.shown.apart
             return self.bind(world, tensors)
-        windows = world.windows.get(self.ranks)
-        if windows is None or any(size > windows[rank].size for rank, (size, _) in told.items()):
+        if any(held != number for _, _, held in told.values()):
+            windows = None  # on some rank no program uses them any more
+        if windows is None or any(size > windows[rank].size for rank, (size, _, _) in told.items()):
             size, before = self.shown.size, 0 if windows is None else windows[world.rank].size
             if before:  # programs made before keep theirs: windows that grow little by little would be many
                 size = max(size, before + before // 2 if size > before else before)
             made = transport.windows(self.ranks, size + ALIGNMENT)
             if made is None:
                 return False
-            windows = {rank: _aligned(window) for rank, window in zip(self.ranks, made, strict=True)}
+            windows = Windows({rank: _aligned(window) for rank, window in zip(self.ranks, made, strict=True)})
+            windows.number = world.made[self.ranks]
+            world.made[self.ranks] += 1
             world.windows[self.ranks] = windows
-        self._windows, self._told = windows, {rank: footprint.keys for rank, (_, footprint) in told.items()}
+        self._windows, self._told = windows, {rank: footprint.keys for rank, (_, footprint, _) in told.items()}
         return self.common.bind(world, tensors)
 
     @property

@@ -195,6 +195,12 @@ class Trace:
                 outputs.append(self._stored_grad(tensor, grad).number)
         return self.builder.graph(outputs), tuple(read for read, _ in self.captured.values()), tuple(writes)
 
+    def forget(self) -> None:
+        """Let go of all tensors: symbols know their trace, so that it would keep these until garbage is collected."""
+        for held in (self.captured, self.bound, self.given, self.grads, self.stops):
+            held.clear()
+        self.without_grad = []
+
     def _carried(self, tensor: Tensor, new: Tensor) -> Tensor:
         """What `tensor` becomes, laid out as it is at first."""
         old = self.captured[id(tensor), False][1]

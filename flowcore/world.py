@@ -11,12 +11,12 @@ import contextlib
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, MutableSet
 from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from flowcore.comm.calibrate import agree, cache_file, load
 from flowcore.comm.solo import SoloTransport
@@ -86,6 +86,12 @@ class Recent(dict[Any, Any]):
         return made
 
 
+class Windows(dict[int, Any]):
+    """What each of some ranks shows to the others; kept as long as a program uses it. number: their how-manieth."""
+
+    number = 0
+
+
 class World:
     """One rank's world; `machine`: what moving bytes costs on it, the same on every rank."""
 
@@ -99,13 +105,15 @@ class World:
         self.trace: Trace | None = None
         self.is_grad_enabled = True
         self.programs: dict[Any, Any] = {}
+        self.compiled: MutableSet[Any] = WeakSet()
         self.eager = Recent()
         self.constants = Recent()
         self.relayouts = Recent()
         self.chains: dict[tuple[int, ...], Chain] = {}
         self.lost: list[tuple[tuple[int, ...], str]] = []
         self.memory = Pool()
-        self.windows: dict[tuple[int, ...], Mapping[int, Any]] = {}
+        self.windows: WeakValueDictionary[tuple[int, ...], Windows] = WeakValueDictionary()
+        self.made: Counter[tuple[int, ...]] = Counter()
         self.kept: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.store: dict[str, Any] = {}
         self.sequence = 0

@@ -29,8 +29,7 @@ def unshared() -> Iterator[None]:
 
 def programs(step: Any) -> list[Program]:
     """The programs of a compiled function on this rank."""
-    found = [made for key, made in current().programs.items() if isinstance(made, list) and key[0] is step]
-    return [variant.program for variants in found for variant in variants]
+    return [variant.program for variant in step.variants(current())]
 
 
 def meetings(program: Program) -> int:

@@ -15,8 +15,7 @@ from tests.examples.programs import example
 
 def largest() -> Program:
     """The program of most instructions that this rank has compiled."""
-    variants = [kept for kept in current().programs.values() if isinstance(kept, list)]
-    programs: list[Program] = [compiled.program for kept in variants for compiled in kept]
+    programs: list[Program] = [each.program for f in current().compiled for each in f.variants(current())]
     return max(programs, key=lambda program: len(program.instructions))
 
 
