@@ -136,7 +136,7 @@ class MpiTransport:
         request = group.Iallreduce(mine, most, self.mpi.MAX)
         self.wait(request.Test, lambda: self._meeting(ranks, log))
         if most[0] != ~most[1]:
-            logs = self._all(group, tuple(log()[-TAIL:]), lambda: self._meeting(ranks, log))
+            logs = self._all(group, tuple(log()), lambda: self._meeting(ranks, log))
             raise first_difference(dict(zip(ranks, logs, strict=True)))
 
     def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:

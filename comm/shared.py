@@ -292,7 +292,7 @@ class SharedTransport:
         """Wait for all of the group; DivergenceError where they came for different things."""
         group.wait()
         if not group.agree(digest):
-            said = self.inner.gather_objects(group.ranks, (tuple(self._log()[-TAIL:]), self._told))
+            said = self.inner.gather_objects(group.ranks, (tuple(self._log()), self._told))
             for rank, (_, error) in zip(group.ranks, said, strict=True):
                 if error is not None:
                     raise told(error, rank)

@@ -225,7 +225,7 @@ def _outcome(ranks: tuple[int, ...], meeting: _Meeting) -> FlowcoreError | list[
         if digest == TOLD and isinstance(error, FlowcoreError):
             return told(error, rank)
     if len({digest for digest, _, _ in meeting.arrived.values()}) > 1:
-        return first_difference({rank: tuple(meeting.arrived[rank][1]()[-TAIL:]) for rank in ranks})
+        return first_difference({rank: tuple(meeting.arrived[rank][1]()) for rank in ranks})
     return [meeting.arrived[rank][2] for rank in ranks]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, update_wrapper
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from numbers import Integral
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -18,11 +17,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from flowcore.boxing_op import Carry
+from flowcore.called import call_text, numbered, traceable
 from flowcore.calls import Call
 from flowcore.comm.transport import Opens
 from flowcore.compression import Compression, as_compression
 from flowcore.dispatch import asarray, record
-from flowcore.errors import DTypeError, PlanError, TraceError
+from flowcore.errors import DTypeError, PlanError
 from flowcore.garbage import none_searched
 from flowcore.graph import Graph, Value
 from flowcore.lower import lower
@@ -40,7 +40,7 @@ from flowcore.trace import Guard, Read, Trace, Write
 from flowcore.treatment import Treatment
 from flowcore.tree import Rebuild, flatten, opened, replaced
 from flowcore.untraced import relay
-from flowcore.world import World, current
+from flowcore.world import World, current, user_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -237,7 +237,8 @@ class CompiledFunction(Generic[P, R]):
             read = compiled.read()
             if read is not None:
                 return compiled, tensors + read
-        compiled = self._trace(world, *flatten(replaced(given, (np.ndarray,), asarray)))
+        called = call_text(self.function, self.__name__, *given)
+        compiled = self._trace(world, called, *flatten(replaced(given, (np.ndarray,), asarray)))
         variants.append(compiled)
         read = compiled.read()
         if read is None:  # the function itself changed what its trace took for granted
@@ -245,7 +246,7 @@ class CompiledFunction(Generic[P, R]):
         return compiled, tensors + read
 
     @none_searched()
-    def _trace(self, world: World, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
+    def _trace(self, world: World, called: str, tensors: Sequence[Tensor], rebuild: Rebuild) -> Compiled:
         trace = Trace()
         trace.options, trace.treatment = self.options, self._treatment(world)
         symbols = [trace.input(tensor.value) for tensor in tensors]
@@ -267,7 +268,7 @@ class CompiledFunction(Generic[P, R]):
             trace.forget()
         if self.precision is not None:
             logical = lowered(logical, self.precision.narrow)
-        plan = self._planned(world, logical, _updates(len(tensors), lifted, writes))
+        plan = self._planned(world, called, logical, _updates(len(tensors), lifted, writes))
         carried = {node.inputs[1] for node in logical.nodes if isinstance(node.op, Carry)}
         chosen = [plan.graph.values[number] for number in plan.graph.inputs[len(tensors) :]]
         is_free = [number in carried for number in logical.inputs[len(tensors) :]]
@@ -277,6 +278,7 @@ class CompiledFunction(Generic[P, R]):
             for read, value, free in zip(lifted, chosen, is_free, strict=True)
         )
         program = _lowered(world, plan, [0] * len(tensors) + [id(read.tensor) for read in lifted])
+        program = replace(program, called=called)
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
         count = len(outputs)
@@ -286,7 +288,7 @@ class CompiledFunction(Generic[P, R]):
             guards, without_grad, logical, plan, program, lifted, writes, build, count, free, is_differentiable
         )
 
-    def _planned(self, world: World, logical: Graph, updates: tuple[Update, ...]) -> Plan:
+    def _planned(self, world: World, called: str, logical: Graph, updates: tuple[Update, ...]) -> Plan:
         graph = physical(logical, world.machine)
         hosts = world.transport.hosts if isinstance(world.transport, Opens) else ()
         plan = Plan(graph, world.machine, updates, hosts)
@@ -295,7 +297,8 @@ class CompiledFunction(Generic[P, R]):
             graph = plan.graph
         if world.rank in graph.ranks and len(graph.ranks) > 1:
             # before anything moves, all ranks prove that they compiled the same graph
-            world.transport.meet(graph.ranks, graph.digest, lambda: _numbered(plan))
+            done, line = world.chain(graph.ranks).lines, f"{called} {':'.join(map(str, user_line()))}"
+            world.transport.meet(graph.ranks, graph.digest, lambda: numbered(done(), line, plan))
         if self.mode == "strict":
             implicit = [transfer for transfer in plan.transfers if not transfer.reason.startswith(ASKED)]
             if implicit:
@@ -320,11 +323,6 @@ def _lowered(world: World, plan: Plan, tensors: Sequence[int]) -> Program:
         if is_bound:
             return program
     return lower(graph, world.rank, LOCAL, plan.updates, machine=world.machine)
-
-
-def _numbered(plan: Plan) -> list[str]:
-    """The lines of a plan with their positions, by which ranks find the first that differs."""
-    return [f"{position} {line.strip()}" for position, line in enumerate(plan.text().splitlines())]
 
 
 def _taken(program: Program, tensors: Sequence[Tensor]) -> list[Array | None]:
@@ -399,16 +397,5 @@ def compile(
         raise PlanError(f"memory_limit={memory_limit!r}: give the bytes that a rank may hold, as in 2 * 1024**3")
     options = plan, as_precision(precision), as_compression(compress), memory_limit
     if function is None:
-        return lambda f: CompiledFunction(_traceable(f), *options)
-    return CompiledFunction(_traceable(function), *options)
-
-
-def _traceable(function: Any) -> Any:
-    """`function`; TraceError unless a call of it runs it to its end, so that there is something to trace."""
-    if not callable(function):
-        raise TraceError(f"fc.compile of {function!r}: give it a function; options have names, as in plan='strict'")
-    if isgeneratorfunction(function) or iscoroutinefunction(function) or isasyncgenfunction(function):
-        raise TraceError(
-            f"fc.compile of {function!r}: generators and coroutines run after the call: give it a function that returns"
-        )
-    return function
+        return lambda f: CompiledFunction(traceable(f), *options)
+    return CompiledFunction(traceable(function), *options)

@@ -38,15 +38,17 @@ Carry = Callable[[Array | None], Array | None]
 
 @dataclass(frozen=True)
 class Said:
-    """The operators of a graph and what they are applied to, as text."""
+    """The operators of a graph and what they are applied to, as text; behind `call`, the function it was made from."""
 
     graph: Graph
+    call: str = ""
 
     @cached_property
     def text(self) -> str:
         """Kept, for whoever waits for others writes its last operations down."""
         names = [self._of(node) for node in self.graph.nodes if not isinstance(node.op, Boxing)]
-        return ", ".join(names or [self._of(node) for node in self.graph.nodes])
+        operators = ", ".join(names or [self._of(node) for node in self.graph.nodes])
+        return f"{self.call}: {operators}" if self.call else operators
 
     def _of(self, node: Node) -> str:
         values = [self.graph.values[number] for number in node.inputs]
@@ -83,6 +85,8 @@ class Program:
     """Whether ranks must meet before it runs, because some bytes cross ranks."""
     sharing: Sharing | None = None
     """What the ranks of its host see of each other's registers."""
+    called: str = ""
+    """The call of a compiled function that it was made for."""
 
     def run(self, world: World, blocks: Sequence[Array | None]) -> list[Array | None]:
         """The blocks of the outputs; None where this rank holds none."""
@@ -250,7 +254,7 @@ class Program:
     @cached_property
     def said(self) -> Said:
         """What it does, for the log of what its ranks did, which outlives programs that users let go of."""
-        return Said(self.graph)
+        return Said(self.graph, self.called)
 
 
 def _inside(op: Inside, programs: Sequence[Program]) -> Call:
