@@ -32,8 +32,8 @@ __all__ = [
 RAW = TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NameError, MemoryError
 CONSTRUCTED = "flowcore.nn", "flowcore.optim", "flowcore.data"
 """The packages whose constructors check all they are given."""
-THEMSELVES = ("compile",)
-"""The functions that check all they are given, with errors of their own."""
+THEMSELVES = "compile", "Precision", "Compression"
+"""What checks all they are given, with errors of their own."""
 MOST = sys.float_info.max
 SHOWN = 60
 """The most characters of a value that an error shows."""
@@ -79,9 +79,9 @@ def declare(*namespaces: dict[str, Any]) -> None:
         for name in namespace.get("__all__") or _public(namespace):
             found = namespace[name]
             home = getattr(found, "__module__", None) or ""
-            if not home.startswith("flowcore"):
+            if not home.startswith("flowcore") or name in THEMSELVES:
                 continue
-            if isinstance(found, FunctionType) and name not in THEMSELVES:
+            if isinstance(found, FunctionType):
                 namespace[name] = _declare_function(found, vars(sys.modules[home]))
             elif isinstance(found, type) and not issubclass(found, BaseException):
                 for each in found.__mro__:
