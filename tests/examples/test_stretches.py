@@ -29,6 +29,7 @@ SIZES = {
 def calls_of_a_step(name: str) -> list[str]:
     """What Python calls in a step of an example: "stretch", or the operator."""
     module = example(name)
+    current().compiled = set()  # which keeps what the example lets go of
     module.run(module.Options(**{**SIZES[name], "quiet": True, "steps": 2}))
     joined = largest().joined
     pairs = [(call, each) for call, each in zip(joined.calls, joined.instructions, strict=True) if call]
