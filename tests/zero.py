@@ -45,6 +45,13 @@ class Sizes:
         return states + layer * NUMBER + activations + 2 * layer * NUMBER + weights
 
 
+TABLE = {
+    Sizes(8, 384, 768): 1.1, Sizes(6, 512, 512): 1.1, Sizes(6, 512, 128): 1.1,
+    Sizes(12, 128, 1024): 1.12, Sizes(8, 384, 256): 1.12, Sizes(4, 256, 128): 1.18,
+}  # fmt: skip
+"""Sizes and the most that the peak of two ranks is of theory."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """plan: the peak that the plan tells. held: the bytes that are there after some steps. asked: those that a step
@@ -91,3 +98,11 @@ def _tensors(tree: Any) -> list[fc.Tensor]:
         return [tree]
     every = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
     return [tensor for each in every for tensor in _tensors(each)]
+
+
+if __name__ == "__main__":
+    print("| layers × width, batch | theory | peak | |\n|---|---|---|---|")
+    for sizes in TABLE:
+        theory, plan = sizes.theory(ranks=2), fc.launch.run(measured, ranks=2, args=(sizes,))[0].plan
+        over = 100 * (plan / theory - 1)
+        print(f"| {sizes.layers} × {sizes.width}, {sizes.rows} | {theory:,} B | {plan:,} B | +{over:.1f} % |")
