@@ -19,7 +19,7 @@ ACROSS = {"model": 0}
 """Operators are split over all ranks."""
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("digits", {}), ("mlp", {"zero": 1}), ("mlp", {"zero": 3}), ("mlp", ACROSS), ("gpt", {}), ("gpt", {"zero": 3}),
-    ("gpt", {**ACROSS, "sequence": True}), ("resnet", {}), ("resnet", {"zero": 2}), ("wide_deep", {}),
+    ("gpt", {**ACROSS, "sequence": True}), ("resnet", {}), ("wide_deep", {}),
     ("wide_deep", {"zero": 3}), ("wide_deep", {**ACROSS, "tables": "adagrad"}),
 ]  # fmt: skip
 
