@@ -32,12 +32,11 @@ UNPROVEN = {("resnet", "zero2")}
 def test_no_strategy_takes_memory_step_by_step(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
     found = [(report.plan, asked, held) for report, asked, held in watched(name, ranks, **options) if report.plan]
     assert len(found) == ranks or strategy == "eager"
-    for plan, asked, held in found:
-        assert asked.bytes == 0, str(asked)
-        assert held.others == 0
+    is_proven = (name, strategy) not in UNPROVEN
+    assert any(asked.bytes for _, asked, _ in found) <= (not is_proven), "\n".join(str(asked) for _, asked, _ in found)
+    assert all(held.others == 0 for *_, held in found)
     if found:
-        is_as_planned = max(held.total for *_, held in found) == found[0][0].peak_bytes
-        assert is_as_planned == ((name, strategy) not in UNPROVEN)
+        assert (max(held.total for *_, held in found) == found[0][0].peak_bytes) == is_proven
 
 
 @pytest.mark.parametrize("name", TINY)
