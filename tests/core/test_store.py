@@ -152,3 +152,8 @@ def test_kernels_that_another_process_compiles_are_left_for_later(
         assert not store._made_if_free(kernels[0])
     store.prepare(kernels)
     assert order == kernels
+
+
+def test_the_home_directory_says_where_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store._cache() == tmp_path / ".cache"
