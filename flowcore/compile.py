@@ -385,8 +385,7 @@ def compile(
     precision: "bf16" or "fp16" (see `fc.Precision`): sums of products are computed so, from float32 parameters.
     compress: "bf16" or "1bit" (see `fc.Compression`): how the gradients of `backward` cross ranks.
     memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
-    Called inside another compiled function it is a part of that one, whose options hold: PlanError where it was given
-    others.
+    Inside another compiled function it is a part of that one, whose options hold; options of its own are a PlanError.
     Arrays of numpy are tensors, made with `asarray` at every call.
     Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
     """
