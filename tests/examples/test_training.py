@@ -35,8 +35,6 @@ def test_no_strategy_takes_memory_step_by_step(name: str, strategy: str, ranks: 
     is_proven = (name, strategy) not in UNPROVEN
     assert any(asked.bytes for _, asked, _ in found) <= (not is_proven), "\n".join(str(asked) for _, asked, _ in found)
     assert all(held.others == 0 for *_, held in found)
-    if found:
-        assert (max(held.total for *_, held in found) == found[0][0].peak_bytes) == is_proven
 
 
 @pytest.mark.parametrize("name", TINY)
