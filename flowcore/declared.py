@@ -32,7 +32,7 @@ __all__ = [
 RAW = TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NameError, MemoryError
 CONSTRUCTED = "flowcore.nn", "flowcore.optim", "flowcore.data"
 """The packages whose constructors check all they are given."""
-THEMSELVES = "compile", "Precision"
+THEMSELVES = ("compile",)
 """What checks all they are given, with errors of their own."""
 MOST = sys.float_info.max
 SHOWN = 60
