@@ -156,9 +156,10 @@ def _lives(
                 seen.setdefault(view.key, set()).add(number)
                 groups[view.key] = node.op.ranks
 
-    def stays(key: int) -> int:
-        """The instruction at which it is known that peers have read what is shown as `key`."""
-        read = max((last[number] for number in seen.get(key, ())), default=len(nodes))
+    def stays(key: int, number: int) -> int:
+        """The instruction at which it is known that peers have read what is shown as `key`, and their pieces of it."""
+        read = max((last[view] for view in seen.get(key, ())), default=len(nodes))
+        read = max(read, last[number]) if number in wholes else read
         return next((wait for post, wait in waits.get(groups.get(key, ()), ()) if post > read), len(nodes))
 
     for whole, (made, piece) in wholes.items():
@@ -167,7 +168,7 @@ def _lives(
         last[whole] = last[made]
     ends: dict[int, int] = {}
     for key, number in keys.items():
-        ends[number] = max(ends.get(number, last[number]), stays(key))
+        ends[number] = max(ends.get(number, last[number]), stays(key, number))
     return {number: (first[number], end) for number, end in ends.items()}
 
 

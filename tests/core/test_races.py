@@ -163,3 +163,28 @@ def test_pieces_are_made_where_all_ranks_read_the_whole_and_the_proof_sees_one_t
             for each in every[1].accesses
         )
         assert any(text in line for line in races({**every, 1: replace(every[1], accesses=accesses)}))
+
+
+def test_a_whole_stays_while_peers_read_their_pieces_of_it() -> None:
+    def run() -> tuple[Footprint, bool]:
+        mesh = fc.Placement(fc.world_size())
+        draw = np.random.default_rng(0).normal(size=(24, 24)) / 5
+        x = fc.asarray(draw, placement=mesh).to_global(sbp="S0")
+
+        @fc.compile
+        def step(x: fc.Tensor) -> fc.Tensor:
+            piece = fc.exp(x)
+            read = x @ piece.to_global(sbp="B")
+            late = piece * fc.sum((read.mT @ read).to_global(sbp="B"))
+            return (late.mT @ late).to_global(sbp="B") * 2.0
+
+        read = draw @ np.exp(draw)
+        late = np.exp(draw) * np.sum(read.T @ read)
+        np.testing.assert_allclose(step(x).numpy(), late.T @ late * 2)
+        (program,) = programs(step)
+        assert program.sharing is not None
+        return program.sharing.shown.footprint, program.sharing.shown.apart is not None
+
+    found = fc.launch.run(run, ranks=2)
+    assert races({rank: footprint for rank, (footprint, _) in enumerate(found)}) == []
+    assert all(is_used_again for _, is_used_again in found)
