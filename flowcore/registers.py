@@ -93,6 +93,8 @@ class Registers:
         self.flags = [
             [np.ndarray((self.count,), np.uint8, window, turn * self.count) for window in windows] for turn in (0, 1)
         ]
+        for flags in self.flags:  # whatever used this memory before has left its bytes where no register is
+            flags[self.ranks.index(self.rank)][:] = KEEP
         for common in self.commons:
             kept = world.kept.get(tensors[common.old])
             if kept is None or (kept.ranks, kept.type) != (common.ranks, common.type):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import flowcore as fc
+from flowcore.comm.threads import ThreadTransport
 from flowcore.fused import Fused
 from flowcore.jit.store import is_available
 from flowcore.meeting_op import Wait
@@ -101,6 +102,29 @@ def test_what_one_rank_holds_of_a_parameter_stays_as_it_was(holder: str, is_spli
     for found, expected in zip(held, alone, strict=True):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_what_lay_in_shared_memory_before_says_nothing_of_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ThreadTransport.windows
+
+    def used(transport: ThreadTransport, ranks: tuple[int, ...], size: int) -> list[Any]:
+        made = plain(transport, ranks, size)
+        np.frombuffer(made[ranks.index(transport.rank)], np.uint8)[:] = 255
+        transport.gather_objects(ranks, None)
+        return made
+
+    def run() -> bool:
+        _, step = model_and_step()
+        compiled = fc.compile(step)
+        for _ in range(4):
+            compiled()
+        (program,) = programs(compiled)
+        common = program.sharing.common
+        assert 0 < len(common.commons) < common.count
+        return any(flags.any() for turn in common.flags for flags in turn)
+
+    monkeypatch.setattr(ThreadTransport, "windows", used)
+    assert fc.launch.run(run, ranks=2) == [False, False]
 
 
 def test_what_a_step_returns_of_its_parameters_outlives_the_next() -> None:
