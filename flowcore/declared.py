@@ -49,8 +49,9 @@ class Within:
 
     def holds(self, value: Any) -> bool:
         """Whether `value`, of the type declared, is in the range; nan never is."""
-        items: Any = value if isinstance(value, Sequence) else (value,)
-        numbers: list[Any] = [each for each in items if isinstance(each, Real | np.ndarray)]
+        items: Any = value if isinstance(value, Sequence) else np.ravel(value) if _is_numpy(value) else (value,)
+        # numpy compares in the dtype of its own number, which may not reach as far as the range
+        numbers: list[Any] = [each.item() if _is_numpy(each) else each for each in items if _is_number(each)]
         return all((self.low < each if self.is_open else self.low <= each) and each <= self.high for each in numbers)
 
     def __str__(self) -> str:
@@ -58,6 +59,14 @@ class Within:
             return "that is finite"
         low = f"above {self.low:g}" if self.is_open else f"from {self.low:g}"
         return low if self.high in (inf, MOST) else f"{low} to {self.high:g}"
+
+
+def _is_numpy(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) or (_is_numpy(value) and value.ndim == 0)
 
 
 Count = Annotated[int, Within(1)]

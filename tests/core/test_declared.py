@@ -6,6 +6,7 @@ function can do with it all the same; what comes out of Python or numpy from dee
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature, signature
 from typing import Any
@@ -250,6 +251,19 @@ def test_errors_of_users_functions_stay_as_they_are_and_wrong_numbers_of_argumen
             transform(wrong)(x())
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         fc.nn.Linear(4)
+
+
+def test_numbers_of_numpy_are_numbers_one_by_one_and_in_an_array() -> None:
+    for size in (np.array([3, 2]), np.array([3, 2], np.int8), [np.int64(3), np.int8(2)], (3, 2)):
+        assert fc.nn.Conv2d(3, 8, size).weight.shape == (8, 3, 3, 2)
+    with pytest.raises(fc.ShapeError, match="kernel_size=.* is out of range: .* an int from 1"):
+        fc.nn.Conv2d(3, 8, np.array([3, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in (np.float16, np.float32, np.float64):
+            fc.optim.SGD(parameters(), lr=kind(0.5))
+            with pytest.raises(fc.ArgumentError, match="lr=inf"):
+                fc.optim.SGD(parameters(), lr=float(kind(np.inf)))
 
 
 def test_a_mask_that_masks_nothing_is_an_array() -> None:
