@@ -27,7 +27,7 @@ WARM = 3
 
 def plan_of() -> Plan:
     """The plan of the largest step compiled so far."""
-    kept = [found[0].plan for found in current().programs.values() if isinstance(found, list) and found]
+    kept = [found.plan for function in current().compiled for found in function.variants(current())]
     plan: Plan = max(kept, key=lambda plan: len(plan.graph.nodes))
     return plan
 
@@ -35,7 +35,7 @@ def plan_of() -> Plan:
 def compare(model: str, steps: int) -> None:
     """Print a line on rank 0."""
     world = current()
-    world.programs.clear()
+    world.compiled.clear()
     step, rank = in_flowcore.train(workloads.WORKLOADS[model], world.size)
     taken = []
     for number in islice(cycle(range(workloads.BATCHES)), steps + WARM):
