@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
@@ -15,6 +16,7 @@ from flowcore.tree import replaced
 
 SHOWN = 80
 """The most characters of an argument."""
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class _Shown(str):
@@ -36,7 +38,8 @@ def call_text(function: Callable[..., Any], name: str, arguments: tuple[Any, ...
 
 
 def _text(value: Any) -> str:
-    text = repr(replaced(value, (Tensor, np.ndarray), _kind))
+    # where an object lies differs between ranks that agree
+    text = ADDRESS.sub("", repr(replaced(value, (Tensor, np.ndarray), _kind)))
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

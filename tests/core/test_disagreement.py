@@ -64,9 +64,10 @@ def test_the_argument_that_differs_is_named_with_both_values_and_the_line(
         assert said[0].count("test_disagreement.py:") == said[2].count("test_disagreement.py:") == 1
 
 
-def test_functions_that_differ_inside_are_told_by_the_operator() -> None:
+@pytest.mark.parametrize("make", [tuple, object], ids=["without objects", "with an object, which lies elsewhere"])
+def test_functions_that_differ_inside_are_told_by_the_operator(make: Callable[[], Any]) -> None:
     def call(_: Any) -> None:
-        fc.compile(lambda x: fc.sum(fc.exp(x) if fc.rank() else fc.tanh(x)))(parts((4, 3)))
+        fc.compile(lambda x, _: fc.sum(fc.exp(x) if fc.rank() else fc.tanh(x)))(parts((4, 3)), make())
 
     for error in told(call, 1):
         assert type(error) is fc.DivergenceError and "exp" in str(error) and "tanh" in str(error)
