@@ -53,7 +53,8 @@ class Chain:
     def add(self, digest: int, what: Any) -> int:
         """Record an operation of the user's line by its digest and anything that prints as its text; the new hash."""
         while self.due:
-            self.due.pop(0)()
+            self.due[0]()
+            del self.due[0]  # what failed is due again
         frame = sys._getframe(1)
         while _INSIDE[frame.f_code.co_filename] and frame.f_back is not None:
             frame = frame.f_back
