@@ -256,7 +256,7 @@ def test_errors_of_users_functions_stay_as_they_are_and_wrong_numbers_of_argumen
 def test_numbers_of_numpy_are_numbers_one_by_one_and_in_an_array() -> None:
     for size in (np.array([3, 2]), np.array([3, 2], np.int8), [np.int64(3), np.int8(2)], (3, 2)):
         assert fc.nn.Conv2d(3, 8, size).weight.shape == (8, 3, 3, 2)
-    with pytest.raises(fc.ShapeError, match="kernel_size=.* is out of range: .* an int from 1"):
+    with pytest.raises(fc.ShapeError, match=r"kernel_size=.* is out of range: .* an int from 1"):
         fc.nn.Conv2d(3, 8, np.array([3, 0]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
