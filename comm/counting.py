@@ -7,6 +7,7 @@ from typing import Any
 
 from flowcore.comm.collectives import AllGathers
 from flowcore.comm.transport import Array, Begun, Buffers, Log, Transport
+from flowcore.placement.errors import FlowcoreError
 
 
 class CountingTransport:
@@ -81,6 +82,10 @@ class CountingTransport:
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """As the inner transport; not counted."""
         self.inner.barrier(ranks)
+
+    def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """As the inner transport."""
+        self.inner.stop(ranks, mark, error)
 
     def fail(self, exception: BaseException) -> None:
         """As the inner transport."""

@@ -25,6 +25,11 @@ class HangError(CommError):
     """Peers have not arrived within the time allowed."""
 
 
+def is_torn(error: BaseException) -> bool:
+    """Whether it is raised because ranks cannot go on together, be it as the error that stopped one of them."""
+    return isinstance(error, CommError) or isinstance(error.__cause__, CommError)
+
+
 def told(error: FlowcoreError, rank: int) -> FlowcoreError:
     """`error`, which `rank` met, as its peers raise it."""
     found = copy(error)

@@ -22,6 +22,7 @@ from flowcore.comm.errors import CommError
 from flowcore.comm.transport import Array, Begun, Buffers, Log
 from flowcore.comm.waiting import TAIL, Ended, Failed, Waiting, first_difference, hang, ranks_text
 from flowcore.comm.watch import Watch
+from flowcore.placement.errors import FlowcoreError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -136,8 +137,11 @@ class MpiTransport:
         request = group.Iallreduce(mine, most, self.mpi.MAX)
         self.wait(request.Test, lambda: self._meeting(ranks, log))
         if most[0] != ~most[1]:
-            logs = self._all(group, tuple(log()), lambda: self._meeting(ranks, log))
-            raise first_difference(dict(zip(ranks, logs, strict=True)))
+            stops = self.watch.stops
+            self.watch.arrive(ranks)
+            said = self._all(group, (tuple(log()), tuple(stops.met.values())), lambda: self._meeting(ranks, log))
+            found = first_difference({rank: each for rank, (each, _) in zip(ranks, said, strict=True)})
+            raise stops.tell(self.rank, {rank: each for rank, (_, each) in zip(ranks, said, strict=True)}, found)
 
     def gather_objects(self, ranks: tuple[int, ...], value: Any) -> list[Any]:
         """What every rank gave; pickled."""
@@ -146,11 +150,16 @@ class MpiTransport:
             return [value]
         log = _constant("gather_objects")
         self.meet(ranks, GATHER, log)
+        self.watch.arrive(ranks)
         return self._all(self._groups[ranks], value, lambda: self._meeting(ranks, log))
 
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""
         self.meet(ranks, BARRIER, _constant("barrier"))
+
+    def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """Let peers that can then not go on raise what stopped this rank."""
+        self.watch.stops.add(ranks, mark, error)
 
     def fail(self, exception: BaseException) -> None:
         """Tell the other ranks that this one failed."""

@@ -105,7 +105,7 @@ class SharedTransport:
         self.rank, self.size = inner.rank, inner.size
         self.exchange, self.all_gather_v = inner.exchange, inner.all_gather_v
         self.start, self.finish, self.nudge = inner.start, inner.finish, inner.nudge
-        self.drop = inner.drop
+        self.drop, self.stop = inner.drop, inner.stop
         self.gather_objects, self.fail = inner.gather_objects, inner.fail
         self.peers = tuple(rank for rank in range(self.size) if hosts[rank] == hosts[self.rank])
         self._pids: dict[int, int] = {}
@@ -292,11 +292,14 @@ class SharedTransport:
         """Wait for all of the group; DivergenceError where they came for different things."""
         group.wait()
         if not group.agree(digest):
-            said = self.inner.gather_objects(group.ranks, (tuple(self._log()), self._told))
-            for rank, (_, error) in zip(group.ranks, said, strict=True):
+            stops = self.inner.watch.stops
+            mine = tuple(self._log()), self._told, tuple(stops.met.values())
+            said = dict(zip(group.ranks, self.inner.gather_objects(group.ranks, mine), strict=True))
+            for rank, (_, error, _) in said.items():
                 if error is not None:
                     raise told(error, rank)
-            raise first_difference({rank: log for rank, (log, _) in zip(group.ranks, said, strict=True)})
+            found = first_difference({rank: log for rank, (log, _, _) in said.items()})
+            raise stops.tell(self.rank, {rank: each for rank, (_, _, each) in said.items()}, found)
 
     def _wait_long(self, is_done: Callable[[], bool], missing: Callable[[], frozenset[int]]) -> None:
         """Poll until `is_done`; raises where peers failed, ended, died or do something else."""

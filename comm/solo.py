@@ -8,6 +8,7 @@ import numpy as np
 
 from flowcore.comm.errors import CommError
 from flowcore.comm.transport import Begun, Buffers, Log
+from flowcore.placement.errors import FlowcoreError
 
 
 class SoloTransport:
@@ -50,6 +51,9 @@ class SoloTransport:
         """Return at once; CommError where `ranks` names another rank."""
         if tuple(ranks) != (0,):
             raise CommError(f"ranks {ranks} meet in a world of one rank: launch more ranks")
+
+    def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """There is nobody to tell."""
 
     def fail(self, exception: BaseException) -> None:
         """There is nobody to tell."""

@@ -14,7 +14,7 @@ import threading
 import time
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,19 +22,21 @@ from typing import Any
 
 import numpy as np
 
-from flowcore.comm.errors import CommError, told
+from flowcore.comm.errors import CommError, DivergenceError, told
 from flowcore.comm.transport import TOLD, Array, Begun, Buffers, Log
 from flowcore.comm.waiting import (
     TAIL,
     Ended,
     Failed,
     State,
+    Stop,
+    Stops,
     Waiting,
-    explain,
     first_difference,
     hang,
     hopeless,
     ranks_text,
+    verdict,
 )
 from flowcore.placement.errors import FlowcoreError
 from flowcore.placement.machine import Link
@@ -64,7 +66,8 @@ class ThreadWorld:
         self._lock = threading.Lock()
         self._wake = [threading.Condition(self._lock) for _ in range(size)]
         self._states: dict[int, State] = dict.fromkeys(range(size))
-        self._lost: dict[int, CommError] = {}
+        self._lost: dict[int, FlowcoreError] = {}
+        self._stops = [Stops() for _ in range(size)]
         self._mail: dict[tuple[Pair, int], tuple[Array, int, float]] = {}
         """Messages that nobody has taken yet, numbered per pair, their bytes, and when they are there."""
         self._wanted: dict[int, tuple[Pair, int]] = {}
@@ -88,6 +91,11 @@ class ThreadWorld:
     def end(self, rank: int) -> None:
         """`rank` ended its program: ranks that need it raise DivergenceError."""
         self._settle(rank, Ended())
+
+    def stop(self, rank: int, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """`rank` raises `error` in what `ranks` do: those that need it then raise the same."""
+        with self._lock:
+            self._stops[rank].add(ranks, mark, error)
 
     def send(self, rank: int, peer: int, array: Array) -> None:
         """Put a copy of `array` on its way."""
@@ -166,6 +174,8 @@ class ThreadWorld:
                 return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]), ranks)
 
             self._wait(rank, lambda: meeting.outcome is not None, waiting)
+            if isinstance(meeting.outcome, DivergenceError):
+                raise self._stops[rank].tell(rank, self._said(ranks), copy(meeting.outcome))
         if isinstance(meeting.outcome, FlowcoreError):
             raise copy(meeting.outcome)
         assert meeting.outcome is not None
@@ -207,8 +217,12 @@ class ThreadWorld:
         lost = sorted(hopeless(states))
         for rank in lost:
             if rank not in self._lost:
-                self._lost[rank] = explain(rank, states)
+                self._lost[rank] = verdict(rank, states, self._said(range(self.size)), self._stops[rank])
                 self._wake[rank].notify()
+
+    def _said(self, ranks: Iterable[int]) -> dict[int, tuple[Stop, ...]]:
+        """What stopped these ranks."""
+        return {rank: tuple(self._stops[rank].met.values()) for rank in ranks}
 
     def _current(self, rank: int, state: State) -> State:
         """A waiting rank with the peers that are missing now, not when it began to wait."""
@@ -294,6 +308,10 @@ class ThreadTransport:
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""
         self.world.gather(self.rank, tuple(ranks), -2, lambda: ("barrier",))
+
+    def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """Let peers that can then not go on raise what stopped this rank."""
+        self.world.stop(self.rank, ranks, mark, error)
 
     def fail(self, exception: BaseException) -> None:
         """Tell the other ranks that this one failed."""

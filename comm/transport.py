@@ -86,6 +86,14 @@ class Transport(Protocol):
         """Return when all of `ranks` are here."""
         ...
 
+    def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """This rank raises `error` in something that `ranks` do together, for all of which that is `mark`.
+
+        Where it met the error itself, those of them that it keeps from going on raise the same (`errors.told`), caused
+        by the DivergenceError that says why, instead of that.
+        """
+        ...
+
     def fail(self, exception: BaseException) -> None:
         """Tell the other ranks that this one failed with `exception`."""
         ...

@@ -9,9 +9,11 @@ never mistaken for a lost one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 
-from flowcore.comm.errors import CommError, DivergenceError, HangError
+from flowcore.comm.errors import CommError, DivergenceError, HangError, told
+from flowcore.placement.errors import FlowcoreError
 
 TAIL = 48
 """Lines of a rank's log that an error may need."""
@@ -61,6 +63,43 @@ State = Waiting | Ended | Failed | None
 """None: the rank runs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An error that a rank met by itself in something that `ranks` do together; `mark`: in what, the same on all."""
+
+    ranks: tuple[int, ...]
+    mark: int
+    error: FlowcoreError
+
+
+@dataclass
+class Stops:
+    """Where a rank was stopped. met: by errors of its own; known: the marks of these and of those it was told of."""
+
+    met: dict[tuple[int, ...], Stop] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)
+
+    def add(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """This rank raises `error`; the last that it met in what it does with `ranks` is kept, without its frames."""
+        self.known.add(mark)
+        if error.told_by is None:
+            self.met[ranks] = Stop(ranks, mark, copy(error))
+
+    def tell(self, rank: int, said: Mapping[int, Sequence[Stop]], verdict: FlowcoreError) -> FlowcoreError:
+        """What `rank` raises where it and its peers cannot go on as `verdict` says: what stopped a peer, if that did.
+
+        A rank is told of an error once; what it does after that was not right before either.
+        """
+        for peer, stops in said.items():
+            for stop in stops:
+                if peer != rank and rank in stop.ranks and stop.mark not in self.known:
+                    self.known.add(stop.mark)
+                    error = told(stop.error, peer)
+                    error.__cause__ = verdict
+                    return error
+        return verdict
+
+
 def hopeless(states: Mapping[int, State]) -> set[int]:
     """The waiting ranks that can never go on."""
     hopeful = {rank for rank, state in states.items() if state is None}
@@ -74,18 +113,8 @@ def hopeless(states: Mapping[int, State]) -> set[int]:
 
 
 def explain(rank: int, states: Mapping[int, State]) -> CommError:
-    """Why `rank`, one of the hopeless, can never go on: the error it raises."""
-    lost = hopeless(states)
-    reached: list[int] = []
-    queue = [rank]
-    while queue:
-        at = queue.pop(0)
-        state = states[at]
-        if at in reached or not (isinstance(state, Ended | Failed) or at in lost):
-            continue
-        reached.append(at)
-        if isinstance(state, Waiting):
-            queue += sorted(state.peers)
+    """Why `rank`, one of the hopeless, can never go on."""
+    reached = needed(rank, states)
     lines = [_sentence(at, states[at]) for at in sorted(reached)]
     for at in reached:
         state = states[at]
@@ -97,6 +126,35 @@ def explain(rank: int, states: Mapping[int, State]) -> CommError:
             error.failed_rank, error.failed_text = root, state.text
             return error
     return DivergenceError("; ".join(lines) + f": {REMEDY}")
+
+
+def verdict(
+    rank: int, states: Mapping[int, State], said: Mapping[int, Sequence[Stop]], stops: Stops
+) -> FlowcoreError:
+    """The error that `rank`, one of the hopeless, raises: that of a rank it depends on which stopped, or why not.
+
+    said: where the ranks were stopped; stops: what of that `rank` knows.
+    """
+    found = explain(rank, states)
+    if not isinstance(found, DivergenceError):
+        return found
+    return stops.tell(rank, {at: said.get(at, ()) for at in needed(rank, states)}, found)
+
+
+def needed(rank: int, states: Mapping[int, State]) -> list[int]:
+    """The ranks, none of which can go on, that `rank` depends on, itself the first."""
+    lost = hopeless(states)
+    reached: list[int] = []
+    queue = [rank]
+    while queue:
+        at = queue.pop(0)
+        state = states[at]
+        if at in reached or not (isinstance(state, Ended | Failed) or at in lost):
+            continue
+        reached.append(at)
+        if isinstance(state, Waiting):
+            queue += sorted(state.peers)
+    return reached
 
 
 def hang(rank: int, seconds: float, state: Waiting) -> HangError:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowcore.comm.waiting import Ended, Failed, State, Waiting, explain, hopeless
+from flowcore.comm.waiting import Ended, Failed, State, Stop, Stops, Waiting, hopeless, verdict
 
 PATIENCE = 0.5
 """Seconds of waiting before a rank asks, and between two rounds of asking."""
@@ -27,11 +27,12 @@ Ranks = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a rank stands: `epoch` counts its waits; `meetings`: how often it came to each group."""
+    """How a rank stands: `epoch` counts its waits; `meetings`: how often it came to each group; `stops`: its errors."""
 
     state: State
     epoch: int
     meetings: Mapping[Ranks, int]
+    stops: tuple[Stop, ...] = ()
 
 
 class Watch:
@@ -46,6 +47,8 @@ class Watch:
         self.dead: dict[int, str] = {}
         self.on_settle: Callable[[], None] | None = None
         self.meetings: Counter[Ranks] = Counter()
+        self.stops = Stops()
+        self._said: dict[int, tuple[Stop, ...]] = {}
         self._came: dict[int, Mapping[Ranks, int]] = {self.rank: self.meetings}
         self._announced: set[tuple[int, Ranks]] = set()
         self._waiting: Callable[[], Waiting] | None = None
@@ -119,7 +122,7 @@ class Watch:
                 case "announce":
                     self._announced.add((peer, content))
                 case "report" | "settled":
-                    self._came[peer] = content.meetings
+                    self._came[peer], self._said[peer] = content.meetings, content.stops
                     if kind == "settled":
                         self.settled[peer] = content.state
                     else:
@@ -150,7 +153,7 @@ class Watch:
         elif self._lost_since is None:
             self._lost_since = time.monotonic()
         elif time.monotonic() - self._lost_since > GRACE:
-            raise explain(self.rank, states)
+            raise verdict(self.rank, states, self._said, self.stops)
 
     def _raise_if_stuck(self) -> None:
         """Raise where two rounds of reports agree that this rank can never go on."""
@@ -160,7 +163,7 @@ class Watch:
             return
         epochs = {peer: report.epoch for peer, report in self._reports.items()}
         if self._suspicion == epochs:
-            raise explain(self.rank, states)
+            raise verdict(self.rank, states, self._said, self.stops)
         self._suspicion = epochs
 
     def _states(self) -> dict[int, State]:
@@ -195,7 +198,7 @@ class Watch:
         state: State = self.settled.get(self.rank)
         if state is None and self._waiting is not None:
             state = self._waiting()
-        return Report(state, self._epoch, dict(self.meetings))
+        return Report(state, self._epoch, dict(self.meetings), tuple(self.stops.met.values()))
 
     def _send(self, peer: int, kind: str, content: Any) -> None:
         self._outbox.append(self.control.isend((kind, content), peer))

@@ -16,10 +16,11 @@ import numpy as np
 from flowcore.assembly import Call, Instruction, Run, assemble, failing
 from flowcore.boxing_op import Boxing
 from flowcore.comm.boxing import BoxingPlan
+from flowcore.comm.errors import is_torn
 from flowcore.comm.execute import execute
 from flowcore.comm.stages import UnderWay
 from flowcore.comm.transport import Meeting, Opens, Transport
-from flowcore.errors import CommError, FlowcoreError
+from flowcore.errors import FlowcoreError
 from flowcore.graph import Graph, Node, Value
 from flowcore.jit.store import is_available
 from flowcore.local import Inside, Move, Nudge, Staged
@@ -30,7 +31,7 @@ from flowcore.op import Array
 from flowcore.registers import Registers
 from flowcore.sharing import Sharing
 from flowcore.stretch import Joined, Joiner
-from flowcore.world import World
+from flowcore.world import World, current
 
 Carry = Callable[[Array | None], Array | None]
 """The block of the only input → the block of the only output; None where this rank holds none."""
@@ -129,11 +130,15 @@ class Program:
         place = failing(self.body, error) if "body" in self.__dict__ else -1
         left = [each.node for each in self.joined.instructions[place:] if each.node is not None] if place >= 0 else []
         moves = [(node, node.op) for node in left if isinstance(node.op, Move | Staged | Inside)]
-        if len(self.graph.ranks) < 2 or not moves:
+        if len(self.graph.ranks) < 2:
+            return
+        if not moves:
+            if isinstance(error, FlowcoreError):
+                world.lose(self.graph.ranks, f"an error in what was called at {self.graph.nodes[0].where}")
             return
         first, op = moves[0]
         is_inside = self.joined.instructions[place].node is first and not isinstance(error, FlowcoreError)
-        who = f" on rank {world.rank}" if isinstance(error, CommError) or is_inside else ""
+        who = f" on rank {world.rank}" if is_torn(error) or is_inside else ""
         what = f"{type(error).__name__}{who} before {op.moment} at {first.where}"
         world.lose(tuple(range(world.size)) if who else self.graph.ranks, what)
 
@@ -166,15 +171,17 @@ class Program:
         try:
             return self.leaving.leave(blocks, self.body(transport, blocks))
         except BaseException as error:
-            for transfer in self.under_way.values():
-                transfer.abandon(transport, waits=not isinstance(error, CommError))
             place = failing(self.body, error)
-            if isinstance(error, CommError) or not isinstance(error, FlowcoreError):
-                raise
-            if error.told_by is None and place >= 0:
-                node = self.joined.instructions[place].node
-                if node is not None:
-                    error.add_note(f"in {node.op.name}, called at {node.where}")
+            is_own = isinstance(error, FlowcoreError) and not is_torn(error)
+            is_first = is_own and error.told_by is None and place >= 0
+            node = self.joined.instructions[place].node if is_first else None
+            if node is not None:
+                error.add_note(f"in {node.op.name}, called at {node.where}")
+            if is_own:
+                current().stop(self.graph.ranks, error)
+            for transfer in self.under_way.values():
+                transfer.abandon(transport, waits=not is_torn(error))
+            if is_first:
                 self.tell(transport, place, error)
             raise
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, WeakValueDictionary
 
 from flowcore.comm.calibrate import agree, cache_file, load
+from flowcore.comm.errors import is_torn
 from flowcore.comm.solo import SoloTransport
 from flowcore.comm.transport import Transport
-from flowcore.errors import CommError, PlacementError
+from flowcore.errors import CommError, FlowcoreError, PlacementError
 from flowcore.graph import digest_of
 from flowcore.memory import Pool
 from flowcore.placement.layout import Layout
@@ -127,6 +128,11 @@ class World:
             for among, what in self.lost:
                 self._note(ranks, found, among, what)
         return found
+
+    def stop(self, ranks: tuple[int, ...], error: FlowcoreError) -> None:
+        """An error is raised in what these ranks do; those whom that keeps from going on are to raise the same."""
+        if len(ranks) > 1 and self.rank in ranks and not is_torn(error):
+            self.transport.stop(ranks, self.chain(ranks).digest, error)
 
     def lose(self, among: tuple[int, ...], what: str) -> None:
         """Note an error after which messages `among` ranks may never be taken; where not all note it, none meet."""

@@ -215,7 +215,10 @@ class WindowPick(Windowed):
 
     def kernel(self, x: Array, taken: Array) -> Any:
         lead = x.ndim - len(self.taps)
-        flat, inside = self.places(taken, x.shape[lead:])
+        try:
+            flat, inside = self.places(taken, x.shape[lead:])
+        except ValueError as error:
+            raise ShapeError(f"{self.name}: {error}: give taps of windows of {self.taps}") from None
         if not inside.all():
             raise ShapeError(f"{self.name} of spatial shape {x.shape[lead:]}: a tap lies outside; pad less")
         count = prod(x.shape[:lead])

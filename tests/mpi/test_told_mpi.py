@@ -1,0 +1,41 @@
+"""Processes on pretended hosts all raise the error of the one that met it: the same type and text, and who it was."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+import flowcore as fc
+from flowcore.comm.shared import join
+from flowcore.comm.transport import Transport
+from flowcore.placement.machine import Machine
+from flowcore.world import World, activate
+from tests.mpi.test_transport_mpi import run
+from tests.refused import check, met
+
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.skipif("fc.world_size() < 2", reason="nobody is told where nobody else is"),
+]
+
+
+@pytest.mark.parametrize("compiles", [True, False], ids=["compiled", "eager"])
+@pytest.mark.parametrize("guilty", [0, -1], ids=["the first", "the last"])
+@pytest.mark.parametrize("hosts", [0, 1, 2], ids=["messages", "one host", "two hosts"])
+def test_what_one_rank_refuses_is_the_same_error_on_all(hosts: int, guilty: int, compiles: bool) -> None:
+    size = fc.world_size()
+    who = guilty % size
+    placed = tuple(rank * hosts // size for rank in range(size)) if hosts else tuple(range(size))
+
+    def program(transport: Transport) -> None:
+        world = World(join(transport, placed) if hosts else transport, replace(Machine(), hosts=placed))  # type: ignore[arg-type]  # it is one of MPI
+        with activate(world):
+            start = time.monotonic()
+            check("take", fc.rank(), who, met("take", who, compiles)[:2])
+            assert time.monotonic() - start < 5
+
+    error = run(program, "mpi", 60)
+    if error is not None:
+        raise error
