@@ -34,5 +34,6 @@ def told(error: FlowcoreError, rank: int) -> FlowcoreError:
     """`error`, which `rank` met, as its peers raise it."""
     found = copy(error)
     found.told_by = rank
-    found.__notes__ = [*getattr(error, "__notes__", ()), f"on rank {rank}, which told the others"]
+    if error.told_by is None:
+        found.__notes__ = [*getattr(error, "__notes__", ()), f"on rank {rank}, which told the others"]
     return found

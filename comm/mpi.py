@@ -159,7 +159,7 @@ class MpiTransport:
 
     def stop(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
         """Let peers that can then not go on raise what stopped this rank."""
-        self.watch.stops.add(ranks, mark, error)
+        self.watch.stops.add(self.rank, ranks, mark, error)
 
     def fail(self, exception: BaseException) -> None:
         """Tell the other ranks that this one failed."""

@@ -95,7 +95,7 @@ class ThreadWorld:
     def stop(self, rank: int, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
         """`rank` raises `error` in what `ranks` do: those that need it then raise the same."""
         with self._lock:
-            self._stops[rank].add(ranks, mark, error)
+            self._stops[rank].add(rank, ranks, mark, error)
 
     def send(self, rank: int, peer: int, array: Array) -> None:
         """Put a copy of `array` on its way."""

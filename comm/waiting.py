@@ -65,8 +65,9 @@ State = Waiting | Ended | Failed | None
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An error that a rank met by itself in something that `ranks` do together; `mark`: in what, the same on all."""
+    """An error that `rank` met by itself in something that `ranks` do together; `mark`: in what, the same on all."""
 
+    rank: int
     ranks: tuple[int, ...]
     mark: int
     error: FlowcoreError
@@ -74,27 +75,27 @@ class Stop:
 
 @dataclass
 class Stops:
-    """Where a rank was stopped. met: by errors of its own; known: the marks of these and of those it was told of."""
+    """What stopped a rank, by an error of its own or of one that told it. met: the last of each group; known: marks."""
 
     met: dict[tuple[int, ...], Stop] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
 
-    def add(self, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
-        """This rank raises `error`; the last that it met in what it does with `ranks` is kept, without its frames."""
+    def add(self, rank: int, ranks: tuple[int, ...], mark: int, error: FlowcoreError) -> None:
+        """`rank`, which this is, raises `error`, which is kept without its frames."""
         self.known.add(mark)
-        if error.told_by is None:
-            self.met[ranks] = Stop(ranks, mark, copy(error))
+        self.met[ranks] = Stop(rank if error.told_by is None else error.told_by, ranks, mark, copy(error))
 
     def tell(self, rank: int, said: Mapping[int, Sequence[Stop]], verdict: FlowcoreError) -> FlowcoreError:
         """What `rank` raises where it and its peers cannot go on as `verdict` says: what stopped a peer, if that did.
 
         A rank is told of an error once; what it does after that was not right before either.
         """
-        for peer, stops in said.items():
+        for stops in said.values():
             for stop in stops:
-                if peer != rank and rank in stop.ranks and stop.mark not in self.known:
+                if rank in stop.ranks and stop.mark not in self.known:
                     self.known.add(stop.mark)
-                    error = told(stop.error, peer)
+                    self.met[stop.ranks] = stop
+                    error = told(stop.error, stop.rank)
                     error.__cause__ = verdict
                     return error
         return verdict

@@ -172,17 +172,16 @@ class Program:
             return self.leaving.leave(blocks, self.body(transport, blocks))
         except BaseException as error:
             place = failing(self.body, error)
-            is_own = isinstance(error, FlowcoreError) and not is_torn(error)
-            is_first = is_own and error.told_by is None and place >= 0
-            node = self.joined.instructions[place].node if is_first else None
+            met = error if isinstance(error, FlowcoreError) and error.told_by is None and not is_torn(error) else None
+            node = self.joined.instructions[place].node if met is not None and place >= 0 else None
             if node is not None:
                 error.add_note(f"in {node.op.name}, called at {node.where}")
-            if is_own:
+            if isinstance(error, FlowcoreError):
                 current().stop(self.graph.ranks, error)
             for transfer in self.under_way.values():
                 transfer.abandon(transport, waits=not is_torn(error))
-            if is_first:
-                self.tell(transport, place, error)
+            if met is not None and place >= 0:
+                self.tell(transport, place, met)
             raise
 
     def tell(self, transport: Transport, place: int, error: FlowcoreError) -> None:
