@@ -18,10 +18,12 @@ from flowcore.placement.machine import Machine
 from flowcore.placement.sbp import Partial
 
 
-def carried(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], machine: Machine) -> Mapping[int, str]:
+def carried(
+    graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], machine: Machine, apart: frozenset[int]
+) -> Mapping[int, str]:
     """By the number of its result, how every change of layout of `graph` that sends messages is done; see `lower`."""
     early = update_early(graph, updates) if updates else graph
-    ordered, groups, common = met(early, updates, hosts) if hosts else (early, {}, {})
+    ordered, groups, common = met(early, updates, hosts, apart) if hosts else (early, {}, {})
     found = timetable(ordered, machine, groups)
     spans = found.spans
     readers: dict[int, Node] = {}

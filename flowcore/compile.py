@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from flowcore.agreed import bound
 from flowcore.boxing_op import Carry
 from flowcore.called import call_text, numbered, traceable
 from flowcore.calls import Call
@@ -25,13 +26,12 @@ from flowcore.dispatch import asarray, record
 from flowcore.errors import DTypeError, PlanError
 from flowcore.garbage import none_searched
 from flowcore.graph import Graph, Value
-from flowcore.lower import lower
 from flowcore.mixed import Precision, as_precision
 from flowcore.op import Array
 from flowcore.ownership import held_by_others
 from flowcore.passes.donate import Update
 from flowcore.passes.precision import lowered
-from flowcore.pipeline import LOCAL, Program, physical
+from flowcore.pipeline import Program, physical
 from flowcore.placement.layout import Layout
 from flowcore.planned import Plan
 from flowcore.staging import as_read
@@ -277,7 +277,7 @@ class CompiledFunction(Generic[P, R]):
             replace(read, value=value) if free else read
             for read, value, free in zip(lifted, chosen, is_free, strict=True)
         )
-        program = _lowered(world, plan, [0] * len(tensors) + [id(read.tensor) for read in lifted])
+        program = bound(world, plan.graph, plan.updates, [0] * len(tensors) + [id(read.tensor) for read in lifted])
         program = replace(program, called=called)
         uses_up = any(write.is_grad or write.tensor.requires_grad for write in writes)
         is_differentiable = not uses_up and any(output.requires_grad for output in outputs)
@@ -306,23 +306,6 @@ class CompiledFunction(Generic[P, R]):
         if self.memory_limit is not None:
             plan.check_memory(self.memory_limit)
         return plan
-
-
-def _lowered(world: World, plan: Plan, tensors: Sequence[int]) -> Program:
-    """The program of this rank; ranks of a host that see memory of each other have agreed on what lies where.
-
-    tensors: the same number for every input that is the same tensor.
-    """
-    transport, graph = world.transport, plan.graph
-    if isinstance(transport, Opens) and world.rank in graph.ranks:
-        program = lower(graph, world.rank, LOCAL, plan.updates, transport.hosts, world.machine)
-        is_bound = program.sharing is None or program.sharing.bind(world, tensors)
-        if len({transport.hosts[rank] for rank in graph.ranks}) > 1:
-            # the order of what crosses hosts is that of this program, or on no host
-            is_bound = all(transport.gather_objects(graph.ranks, is_bound))
-        if is_bound:
-            return program
-    return lower(graph, world.rank, LOCAL, plan.updates, machine=world.machine)
 
 
 def _taken(program: Program, tensors: Sequence[Tensor]) -> list[Array | None]:

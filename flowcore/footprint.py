@@ -4,8 +4,6 @@ Inputs (parameters, states, the batch) and constants are held throughout, the ar
 uses again in every run, its window, which the ranks of its host see, and the memory that results leave it in. Of what
 the ranks of a host hold in common each counts the part that it replaces. Operators that take memory by themselves are
 counted by the most of their results that live at once.
-
-Ranks whose blocks have the same shapes run the same program but for the numbers in it, so only one of them is lowered.
 """
 
 from __future__ import annotations
@@ -14,18 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from flowcore.boxing_op import Boxing
+from flowcore.agreed import foreseen
 from flowcore.graph import Graph
 from flowcore.local import Inside
-from flowcore.lower import lower
 from flowcore.memory import ALIGNMENT, KEPT
 from flowcore.op import Type
 from flowcore.packing import Span, most_alive
 from flowcore.passes.donate import Update, makes_memory
-from flowcore.pipeline import LOCAL
-from flowcore.placement.layout import Layout, box_shape
 from flowcore.placement.machine import Machine
-from flowcore.placement.sbp import Partial
 from flowcore.runtime import Program
 
 VIEWS = ("reshape", "permute", "broadcast_to", "slice", "alias", "stop_gradient", "barrier", "below", "packed", "post",
@@ -50,7 +44,8 @@ class Register:
 class Footprint:
     """The bytes that `rank` holds at most in a step, by what they are for.
 
-    bound: what lives at once in the arena; no packing takes less.
+    bound: what lives at once in the arena; no packing takes less. apart: the updates whose tensors the ranks of a host
+    do not have in common, though they could (`agreed`).
     """
 
     rank: int
@@ -62,6 +57,7 @@ class Footprint:
     leaving: int
     others: int
     largest: tuple[Register, ...]
+    apart: frozenset[int] = frozenset()
 
     @property
     def total(self) -> int:
@@ -87,41 +83,15 @@ def footprint(
 
     hosts: of every rank, where ranks of one host see memory of each other. machine: on which it runs.
     """
-    found = [measured(lower(graph, rank, LOCAL, updates, hosts, machine), rank) for rank in distinct(graph)]
-    return max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, 0, ()))
+    programs, apart = foreseen(graph, updates, hosts, machine)
+    found = [measured(program, rank) for rank, program in programs.items()]
+    most = max(found, key=lambda each: each.total, default=Footprint(0, 0, 0, 0, 0, 0, 0, 0, ()))
+    return replace(most, apart=apart)
 
 
 def measured(program: Program, rank: int) -> Footprint:
     """That of `rank`, which runs `program`."""
     return _Measured(program, rank).footprint
-
-
-def distinct(graph: Graph) -> list[int]:
-    """The first rank of every set of ranks whose blocks of all values have equal shapes."""
-    layouts: dict[tuple[Type, Layout], bool] = {}
-    _collect(graph, layouts)
-    seen: dict[int, list[object]] = {rank: [] for rank in graph.ranks}
-    for (type, layout), is_filled in layouts.items():
-        boxes = layout.boxes(type.shape)
-        partial = [axis for axis, part in enumerate(layout.sbp) if isinstance(part, Partial)] if is_filled else []
-        firsts = {rank for rank, at in layout.placement.coordinates() if partial and not any(at[a] for a in partial)}
-        for rank, key in seen.items():
-            key.append((box_shape(boxes[rank]) if rank in boxes else None, rank in firsts))
-    found: dict[tuple[object, ...], int] = {}
-    for rank, key in seen.items():
-        found.setdefault(tuple(key), rank)
-    return list(found.values())
-
-
-def _collect(graph: Graph, layouts: dict[tuple[Type, Layout], bool]) -> None:
-    """All types and layouts, and whether a change of layout fills blocks so: the first rank then gets the value."""
-    for number in graph.inputs:
-        layouts.setdefault((graph.values[number].type, graph.values[number].layout), False)
-    for node in graph.nodes:
-        for value in (graph.values[number] for number in node.outputs):
-            layouts[value.type, value.layout] = layouts.get((value.type, value.layout)) or isinstance(node.op, Boxing)
-        for body in node.op.graphs:
-            _collect(body, layouts)
 
 
 class _Measured:

@@ -43,16 +43,18 @@ def lower(
     updates: Sequence[Update] = (),
     hosts: tuple[int, ...] = (),
     machine: Machine = Machine(),  # noqa: B008  # it is a frozen value
+    apart: frozenset[int] = frozenset(),
 ) -> Program:
     """The program of `rank` for a physical graph, its own graph passed through `stages`.
 
     updates: pairs (input, output) of positions: the output replaces the input, whose old block nobody needs then.
-    hosts: of every rank of the world, where ranks of one host see memory of each other; they then bind its `sharing`.
+    hosts: of every rank of the world, where ranks of one host see memory of each other; they then settle and bind its
+    `sharing`. apart: those of `updates` whose tensors these ranks have no registers in common for.
     machine: by which is decided when transfers between hosts begin and end, the same on all ranks.
     """
     early = update_early(graph, updates) if updates else graph
     if hosts:
-        joint = shared(early, rank, updates, hosts, graph.digest, machine)
+        joint = shared(early, rank, updates, hosts, graph.digest, machine, apart)
     else:
         times = timetable(early, machine) if stages else Timetable()
         joint = Shared(localize(early, rank, times.stages, times.nudges))

@@ -103,7 +103,8 @@ class Plan:
     @cached_property
     def _carried(self) -> Mapping[int, str]:
         """How every change of layout is done, by the number of its result."""
-        return carried(self.graph, self.updates, self.hosts, self.machine)
+        apart = self.footprint.apart if self.hosts and self.updates else frozenset[int]()
+        return carried(self.graph, self.updates, self.hosts, self.machine, apart)
 
     def _transfer(self, node: Node, op: Boxing) -> Transfer:
         type = self.graph.values[node.inputs[0]].type
@@ -152,7 +153,7 @@ class Plan:
     @cached_property
     def step_seconds(self) -> Predicted:
         """The predicted time of the compiled program on the first rank: kernels after fusion, meetings, messages."""
-        return predicted(self.graph, self.updates, self.hosts, self.machine)
+        return predicted(self.graph, self.updates, self.hosts, self.machine, self.footprint.apart)
 
     @cached_property
     def fusion(self) -> Fusion:

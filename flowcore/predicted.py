@@ -35,11 +35,13 @@ class Predicted:
         return self.computing + self.meeting + self.waiting
 
 
-def predicted(graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], machine: Machine) -> Predicted:
+def predicted(
+    graph: Graph, updates: Sequence[Update], hosts: tuple[int, ...], machine: Machine, apart: frozenset[int]
+) -> Predicted:
     """What the compiled program of the first rank of a physical graph takes; see `lower`."""
     if not graph.ranks:
         return Predicted()
-    local = lower(graph, graph.ranks[0], LOCAL, updates, hosts, machine).local
+    local = lower(graph, graph.ranks[0], LOCAL, updates, hosts, machine, apart).local
     computing = meeting = waiting = 0.0
     begun: dict[int, float] = {}
     for node in local.nodes:

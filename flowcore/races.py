@@ -44,12 +44,13 @@ class Access:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one rank. meetings: (position, ranks, digest, whether it waits). keys: where what it shows begins, and what
-    value it is.
+    """Of one rank. meetings: (position, ranks, digest, whether it waits). groups: by key, the ranks that meet for it;
+    that of common register n is -1 - n. keys: where what it shows begins, and what value it is.
     """
 
     meetings: tuple[tuple[int, Group, int, bool], ...]
     accesses: tuple[Access, ...]
+    groups: Mapping[int, Group]
     keys: Mapping[int, tuple[int, int]]
 
     @cached_property

@@ -20,7 +20,7 @@ from flowcore.memory import ALIGNMENT
 from flowcore.op import Array, Type
 from flowcore.passes.common import Common
 from flowcore.passes.show import Shown
-from flowcore.races import races
+from flowcore.races import Footprint, races
 from flowcore.registers import Registers
 from flowcore.world import Windows, World
 
@@ -40,10 +40,15 @@ class Sharing:
     _windows: Mapping[int, Array] = field(default_factory=dict)
     _told: Mapping[int, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
 
+    def settle(self, footprints: Mapping[int, Footprint]) -> None:
+        """Give what is shown its places; footprints: of all ranks of the host, or others in their stead (`lives`)."""
+        self.shown = self.shown.settled(footprints)
+
     def bind(self, world: World, tensors: Sequence[int]) -> bool:
         """Learn where everything is; False on all ranks where memory is short, or a race cannot be ruled out.
 
-        All of `ranks` call it. tensors: the same number for every input of any program that is the same tensor.
+        All of `ranks` call it, once settled. tensors: the same number for every input of any program that is the same
+        tensor.
         """
         transport = world.transport
         assert isinstance(transport, Opens)

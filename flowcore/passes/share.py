@@ -72,10 +72,11 @@ class Shared:
 
 
 def shared(
-    graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int, machine: Machine
-) -> Shared:
+    graph: Graph, rank: int, updates: Sequence[Update], hosts: Hosts, digest: int, machine: Machine,
+    apart: Container[int] = (),
+) -> Shared:  # fmt: skip
     """What `rank` does in a physical graph, with what stays within its host as meetings; digest: of the graph."""
-    ordered, groups, every = met(graph, updates, hosts)
+    ordered, groups, every = met(graph, updates, hosts, apart)
     times = timetable(ordered, machine, groups)
     local = localize(ordered, rank, times.stages, times.nudges)
     near = tuple(other for other in graph.ranks if hosts[other] == hosts[rank])
@@ -104,15 +105,21 @@ def _gathered(
 
 
 def met(
-    graph: Graph, updates: Sequence[Update], hosts: Hosts
+    graph: Graph, updates: Sequence[Update], hosts: Hosts, apart: Container[int] = ()
 ) -> tuple[Graph, dict[int, int], dict[int, dict[int, Common]]]:
-    """The graph as `arranged`, tables divided, the groups of what meets, and `commons` of what lies in registers."""
+    """The graph as `arranged`, tables divided, the groups of what meets, and `commons` of what lies in registers.
+
+    apart: the updates whose tensors do not.
+    """
     whole = scatter_first(graph, hosts)
     graph, tables = divide(whole, updates, hosts)
     every = commons(graph, updates, hosts)
     ordered, groups = _arranged(graph, hosts, every)
     # in this order something may raise after their new values are written, or be read then
-    while unsafe := {*(every.keys() - commons(ordered, updates, hosts).keys()), *unmet(ordered, groups, every)}:
+    while unsafe := {
+        *(every.keys() - commons(ordered, updates, hosts).keys()), *unmet(ordered, groups, every),
+        *(number for number, by_rank in every.items() if next(iter(by_rank.values())).index in apart),
+    }:  # fmt: skip
         if unsafe & tables:
             graph, tables = whole, set()
             every = commons(graph, updates, hosts)

@@ -1,25 +1,25 @@
 """Which registers other ranks see, and where: one rank's graph with meetings → the same with places for them.
 
-What a rank shows lives from the instruction that writes it until its peers have read it and said so: they read as this
-rank does, it is assumed, and are done with a value at the meeting that follows its own last read of what they showed
-beside it. Values whose lives do not meet may share memory. That peers do as is assumed is proven when they bind
-(`races`); where it is not so, every value has memory of its own.
+What a rank shows lives from the instruction that writes it until its peers have read it and said so, as what they do
+tells (`lives`). Values whose lives do not meet may share memory. That they may is proven when ranks bind (`races`);
+where it is not, every value has memory of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from flowcore.graph import Graph, Node
+from flowcore.lives import Life, lives
 from flowcore.meeting_op import Collect, Post, View, Wait
 from flowcore.memory import span
 from flowcore.op import Type
 from flowcore.packing import packed
 from flowcore.passes.common import Common, Piece
 from flowcore.passes.donate import Update, makes_memory, roots
-from flowcore.races import Access, Footprint, Group, Memory
+from flowcore.races import Access, Footprint, Memory
 
 SAME_BYTES = ("reshape", "alias", "stop_gradient")
 """Operators whose result has the bytes of their operand."""
@@ -37,22 +37,43 @@ class Away:
 
 @dataclass(frozen=True)
 class Shown:
-    """Where what a rank shows lies: `places` in its window, of `size` bytes; `own`: the registers that are its parts
-    of common registers; `away`: those that are its pieces of what ranks gather in one window; and all that it does to
-    memory that it shares. apart: the same without any memory used twice.
+    """What `rank` shows, and all that it does to memory that it shares.
+
+    types: of the registers in its window; keys: by which peers know them; used: the first and the last instruction of
+    `count` at which the rank itself needs each; gathered: those of which peers write pieces. own: the registers that
+    are its parts of common registers; away: those that are its pieces of what ranks gather in one window. places, size:
+    once they are `settled`, where those in the window lie, and its bytes. apart: the same without any memory used
+    twice.
     """
 
-    places: Mapping[int, tuple[int, Type]]
-    size: int
+    rank: int
+    types: Mapping[int, Type]
+    keys: Mapping[int, int]
+    used: Mapping[int, Life]
+    gathered: Container[int]
+    count: int
     own: Mapping[int, Common]
     away: Mapping[int, Away]
     footprint: Footprint
+    places: Mapping[int, tuple[int, Type]] = field(default_factory=dict)
+    size: int = 0
     apart: Shown | None = None
 
     @property
     def registers(self) -> set[int]:
         """All registers that lie in memory which ranks share."""
-        return {*self.places, *self.own, *self.away}
+        return {*self.types, *self.own, *self.away}
+
+    def settled(self, footprints: Mapping[int, Footprint]) -> Shown:
+        """The same with places in the window, where the ranks of the host do as `footprints` say."""
+        every = lives(self.rank, self.keys, self.used, self.gathered, self.count, footprints)
+        return replace(self._at(every), apart=self._at(dict.fromkeys(self.types, (0, self.count))))
+
+    def _at(self, ends: Mapping[int, Life]) -> Shown:
+        found, size = packed([span(*ends[number], type) for number, type in self.types.items()])
+        places = {number: (place, type) for (number, type), place in zip(self.types.items(), found, strict=True)}
+        told = {key: (places[number][0], number) for key, number in self.keys.items()}
+        return replace(self, places=places, size=size, footprint=replace(self.footprint, keys=told))
 
 
 def show(
@@ -77,7 +98,7 @@ def show(
     keys: dict[int, int] = {}
     own: dict[int, Common] = {}
     away: dict[int, Away] = {}
-    wholes: dict[int, tuple[int, Piece]] = {}
+    wholes: dict[int, int] = {}
     for post in left:
         if not isinstance(post.op, Post):
             continue
@@ -99,7 +120,7 @@ def show(
                 at, type = piece.holder, values[made].type
                 away[made] = Away(at, key, piece.start * type.dtype.itemsize, type)
                 if at == rank:
-                    wholes[len(values)] = made, piece
+                    wholes[len(values)] = made
                     values.append(replace(values[made], type=piece.type))
                     made = len(values) - 1
             if piece is None or made in wholes:
@@ -117,68 +138,30 @@ def show(
     )
     outputs = tuple(ends[number].outputs[0] if number in ends else number for number in graph.outputs)
     graph = Graph(tuple(values), graph.inputs, tuple(every), outputs)
-    lives, types = _lives(graph, those, keys, wholes), {number: graph.values[number].type for number in keys.values()}
-
-    def shown(ends: Mapping[int, tuple[int, int]], apart: Shown | None) -> Shown:
-        found, size = packed([span(*ends[number], type) for number, type in types.items()])
-        places = {number: (place, types[number]) for number, place in zip(types, found, strict=True)}
-        told = {key: (places[number][0], number) for key, number in keys.items()}
-        uses = _uses(graph, those, _regions(rank, places, own), parts, away)
-        return Shown(places, size, own, away, Footprint(*uses, told), apart)
-
-    return graph, those, shown(lives, shown(dict.fromkeys(lives, (0, len(those))), None))
+    types = {number: graph.values[number].type for number in keys.values()}
+    shown_by = {number: (((rank, 0), 0, type.nbytes), key) for key, number in keys.items() for type in [types[number]]}
+    footprint = _footprint(graph, those, own, shown_by, parts, away)
+    used = _used(graph, those, types, wholes)
+    return graph, those, Shown(rank, types, keys, used, frozenset(wholes), len(those), own, away, footprint)
 
 
-def _lives(
-    graph: Graph, nodes: Sequence[Node], keys: Mapping[int, int], wholes: Mapping[int, tuple[int, Piece]]
-) -> dict[int, tuple[int, int]]:
-    """Per value that is shown, by `keys`, the instruction that writes it and the last before which it must stay.
+def _used(graph: Graph, nodes: Sequence[Node], shown: Container[int], wholes: Mapping[int, int]) -> dict[int, Life]:
+    """Per value that is shown the instruction of its rank that writes it and the last that reads it.
 
-    wholes: those of which ranks write pieces, with this rank's. Others may write theirs once this one meets them for
-    the last time before it writes.
+    wholes: those of which ranks write pieces, with this rank's.
     """
     held = roots(graph)
     first = {number: position for position, node in enumerate(nodes) for number in node.outputs}
     last = {root: len(nodes) for number in graph.outputs for root in held[number]}
-    seen: dict[int, set[int]] = {}
-    groups: dict[int, Group] = {}
-    waits: dict[Group, list[tuple[int, int]]] = {}
-    posted: dict[Group, int] = {}
     for position, node in enumerate(nodes):
         for number in (*node.inputs, *node.outputs):
             for root in held[number]:
                 last[root] = max(last.get(root, 0), position)
-        if isinstance(node.op, Post):
-            posted[node.op.ranks] = position
-        if isinstance(node.op, Wait):
-            waits.setdefault(node.op.ranks, []).append((posted[node.op.ranks], position))
-            for view, number in zip(node.op.views, node.outputs, strict=True):
-                seen.setdefault(view.key, set()).add(number)
-                groups[view.key] = node.op.ranks
-
-    def stays(key: int, number: int) -> int:
-        """The instruction at which it is known that peers have read what is shown as `key`, and their pieces of it."""
-        read = max((last[view] for view in seen.get(key, ())), default=len(nodes))
-        read = max(read, last[number]) if number in wholes else read
-        return next((wait for post, wait in waits.get(groups.get(key, ()), ()) if post > read), len(nodes))
-
-    for whole, (made, piece) in wholes.items():
-        met = [wait for group, found in waits.items() if {*piece.ranks} <= {*group} for _, wait in found]
-        first[whole] = max((wait + 1 for wait in met if wait < first[made]), default=0)
-        last[whole] = last[made]
-    ends: dict[int, int] = {}
-    for key, number in keys.items():
-        ends[number] = max(ends.get(number, last[number]), stays(key, number))
-    return {number: (first[number], end) for number, end in ends.items()}
+    every = {**{number: number for number in first if number in shown}, **wholes}
+    return {number: (first[made], last[made]) for number, made in every.items()}
 
 
 Region = tuple[Memory, int, int]
-
-
-def _regions(rank: int, places: Mapping[int, tuple[int, Type]], own: Mapping[int, Common]) -> dict[int, Region]:
-    """The shared bytes that every register is."""
-    shown = {number: ((rank, 0), place, place + type.nbytes) for number, (place, type) in places.items()}
-    return {**shown, **{number: _part(common) for number, common in own.items()}}
 
 
 def _part(common: Common) -> Region:
@@ -186,22 +169,26 @@ def _part(common: Common) -> Region:
     return (common.ranks[0], 1 + common.index), start, start + common.part.nbytes
 
 
-def _uses(
+def _footprint(
     graph: Graph,
     nodes: Sequence[Node],
-    written: Mapping[int, Region],
+    own: Mapping[int, Common],
+    shown: Mapping[int, tuple[Region, int]],
     parts: Mapping[int, Common],
     away: Mapping[int, Away],
-) -> tuple[tuple[tuple[int, Group, int, bool], ...], tuple[Access, ...]]:
-    """The meetings and the accesses to shared memory of instructions `nodes`."""
+) -> Footprint:
+    """What instructions `nodes` do to shared memory; shown: per register in the window what it is, by which key."""
     held = roots(graph)
     seen: dict[int, tuple[Region, str, int | None]] = {}
     for number, common in parts.items():
         memory, *_ = part = _part(common)
         seen[number] = part, "early", None
         seen[common.input] = (memory, 0, common.type.nbytes), "early", None
+    groups = {common.key: common.ranks for common in parts.values()}
     pieces = {n: (((at.rank, 0), at.start, at.start + at.type.nbytes), at.key) for n, at in away.items()}
     seen.update((number, (region, "read", key)) for number, (region, key) in pieces.items())
+    written: dict[int, tuple[Region, int | None]] = {n: (_part(common), None) for n, common in own.items()}
+    written |= {**shown, **pieces}
 
     def _reads(numbers: Sequence[int], position: int) -> list[Access]:
         read = {root for number in numbers for root in held[number]} & seen.keys()
@@ -213,12 +200,14 @@ def _uses(
             meetings.append((position, node.op.ranks, node.op.digest, isinstance(node.op, Wait)))
         if isinstance(node.op, Wait):
             seen.update(zip(node.outputs, map(_seen, node.op.views), strict=True))
-        made = [number for number in node.outputs if number in written]
-        accesses += [Access(*written[n], position, "write", None if written[n][0][1] else n) for n in made]
-        accesses += [Access(*pieces[n][0], position, "write", key=pieces[n][1]) for n in node.outputs if n in pieces]
+            groups.update((view.key, node.op.ranks) for view in node.op.views if view.key >= 0)
+        if isinstance(node.op, Post):
+            groups.update((key, node.op.ranks) for key in node.op.keys if key >= 0)
+        made = [written[number] for number in node.outputs if number in written]
+        accesses += [Access(*region, position, "write", key=key) for region, key in made]
         if not isinstance(node.op, Post):
             accesses += _reads(node.inputs, position)
-    return tuple(meetings), (*accesses, *_reads(graph.outputs, len(nodes)))
+    return Footprint(tuple(meetings), (*accesses, *_reads(graph.outputs, len(nodes))), groups, {})
 
 
 def _seen(view: View) -> tuple[Region, str, int | None]:

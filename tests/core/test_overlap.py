@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowcore as fc
+from flowcore.agreed import bound
 from flowcore.footprint import footprint
 from flowcore.graph import Builder, Graph, Value, renumber
 from flowcore.local import Nudge, Staged, localize
@@ -49,10 +50,11 @@ def results(graph: Graph, way: str) -> list[list[Any]]:
         blocks = counting(graph, world.rank)
         if way == "in one go":
             made = lower(graph, world.rank)
+        elif way == "beside meetings":
+            made = bound(world, graph, (), [0] * len(graph.inputs))
+            assert made.sharing is not None
         else:
-            hosts = SLOW.hosts if way == "beside meetings" else ()
-            made = lower(graph, world.rank, LOCAL, (), hosts, SLOW)
-            assert made.sharing is None or made.sharing.bind(world, [0] * len(graph.inputs))
+            made = lower(graph, world.rank, LOCAL, machine=SLOW)
         made.run(world, blocks)
         return [np.array(block) for block in made.run(world, blocks)]
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import flowcore as fc
+from flowcore.lives import unsafe
+from flowcore.passes.show import Shown
 from flowcore.races import Footprint, races
 from tests.sharing import (
     model_and_step,
@@ -63,8 +65,8 @@ def test_the_proof_sees_memory_that_is_written_twice() -> None:
     assert any("at once" in text for text in races({**every, 1: again}))
 
 
-def chained() -> tuple[Footprint, int, int]:
-    """What a rank does in a chain of sums over ranks, and the bytes of its window with memory used again and not."""
+def chained() -> Shown:
+    """What a rank shows in a chain of sums over ranks."""
     mesh = fc.Placement(fc.world_size())
     draw = np.random.default_rng(0)
     weights = [fc.asarray(draw.normal(size=(36, 36)) / 6, placement=mesh).to_global(sbp="S0") for _ in range(5)]
@@ -82,15 +84,15 @@ def chained() -> tuple[Footprint, int, int]:
     np.testing.assert_allclose(step(x).numpy(), wanted)
     (program,) = programs(step)
     assert program.sharing is not None
-    shown = program.sharing.shown
-    return shown.footprint, shown.size, shown.apart.size if shown.apart is not None else 0
+    return program.sharing.shown
 
 
 def test_a_window_is_used_again_once_peers_have_read_it_and_the_proof_sees_each_meeting_that_says_so() -> None:
     found = fc.launch.run(chained, ranks=3)
-    for footprint, size, apart in found:
-        assert (len(footprint.posts[0, 1, 2]), apart, size) == (5, 5 * (24 * 36 * 8), 2 * (24 * 36 * 8))
-    every = {rank: footprint for rank, (footprint, _, _) in enumerate(found)}
+    for shown in found:
+        assert shown.apart is not None and len(shown.footprint.posts[0, 1, 2]) == 5
+        assert (shown.apart.size, shown.size) == (5 * (24 * 36 * 8), 2 * (24 * 36 * 8))
+    every = {rank: shown.footprint for rank, shown in enumerate(found)}
     assert races(every) == []
     for first in range(0, 10, 2):
         less = {
@@ -98,15 +100,19 @@ def test_a_window_is_used_again_once_peers_have_read_it_and_the_proof_sees_each_
             for rank, one in every.items()
         }
         assert races(less)
-    # peers that read a value longer than the rank that shows it believes
+    # a peer that reads a value longer than it says
     late = {**every, 1: moved(every[1], every[1].waits[0, 1, 2][3] + 1, kind="read", key=min(every[1].keys))}
     assert any("when that may be written over" in text for text in races(late))
+    # and one that says so: the others keep the value, and no more of them
+    settled = [shown.settled(late) for shown in found]
+    assert [shown.size // (24 * 36 * 8) for shown in settled] == [3, 2, 3]
+    assert not races({**{rank: shown.footprint for rank, shown in enumerate(settled)}, 1: late[1]})
 
 
 def test_memory_is_not_used_twice_where_no_proof_says_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowcore.sharing.races", lambda every: [*filter(_overlaps, every.values())])
-    for footprint, size, apart in fc.launch.run(chained, ranks=2):
-        assert (size, apart) == (5 * (24 * 36 * 8), 0) and not _overlaps(footprint)
+    for shown in fc.launch.run(chained, ranks=2):
+        assert shown.apart is None and shown.size == 5 * (24 * 36 * 8) and not _overlaps(shown.footprint)
 
 
 def _overlaps(footprint: Footprint) -> bool:
@@ -126,6 +132,8 @@ def test_the_proof_sees_a_part_written_while_peers_read_the_whole() -> None:
     assert any("when that may be overwritten" in text for text in races(less))
     late = {**every, 1: moved(every[1], 10**6, kind="early")}
     assert any("when that may be overwritten" in text for text in races(late))
+    in_common = {access.memory[1] - 1 for access in every[0].accesses if access.memory[1]}
+    assert unsafe(every) == set() and unsafe(late) == unsafe(less) == in_common != set()
 
 
 def gathered() -> tuple[Footprint, int]:

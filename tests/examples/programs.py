@@ -127,7 +127,7 @@ class _Traced(Exception):
 def _step(name: str, ranks: int, **options: Any) -> tuple[Graph, tuple[tuple[int, int], ...]]:
     """The logical graph of a step of an example, and which outputs replace which inputs, in a world without data."""
 
-    def stop(compiled: Any, world: World, logical: Graph, updates: Any) -> Any:
+    def stop(compiled: Any, world: World, called: str, logical: Graph, updates: Any) -> Any:
         raise _Traced(logical, updates)
 
     module = example(name)
