@@ -51,7 +51,7 @@ from flowcore.passes.route import route
 from flowcore.passes.rows import keep_rows
 from flowcore.passes.scatter_first import scatter_first
 from flowcore.passes.share import shared
-from flowcore.passes.show import show
+from flowcore.passes.show import Shown, show
 from flowcore.passes.simplify import simplify
 from flowcore.passes.spaces import is_fusable, spaces
 from flowcore.passes.tables import take_together
@@ -112,12 +112,18 @@ def under_way(graph: Graph) -> str:
 
 def seen(graph: Graph) -> str:
     """What rank 0 shows, and where, when its update is written over its part of the common register."""
-    joint = shared(graph, 0, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
-    updates, nodes = joint.updates(joint.graph, ()), joint.graph.nodes
-    after, _, shown = show(joint.graph, nodes, 0, joint.parts, updates, joint.parts, joint.pieces)
+
+    def made(rank: int) -> tuple[Graph, Shown]:
+        joint = shared(graph, rank, FIRST_FOR_FIRST, ONE_HOST, graph.digest, Machine())
+        updates, nodes = joint.updates(joint.graph, ()), joint.graph.nodes
+        after, _, shown = show(joint.graph, nodes, rank, joint.parts, updates, joint.parts, joint.pieces)
+        return after, shown
+
+    after, shown = made(0)
+    shown = shown.settled({rank: made(rank)[1].footprint for rank in graph.ranks})
     own = "\n".join(f"%{number} is its part of register {common.index}" for number, common in shown.own.items())
     places = "\n".join(f"%{number} lies at byte {place} of {shown.size}" for number, (place, _) in shown.places.items())
-    behind = ((number, at.start, shown.footprint.keys[at.key][1]) for number, at in shown.away.items())
+    behind = ((number, at.start, shown.keys[at.key]) for number, at in shown.away.items())
     away = "\n".join(f"%{number} lies {start} bytes behind the beginning of %{n}" for number, start, n in behind)
     return "\n".join(filter(None, (write_graph(after), places, own, away)))
 
