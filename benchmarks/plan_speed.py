@@ -66,7 +66,7 @@ class Traced(Exception):
 class Tracing(CompiledFunction[Any, Any]):
     """A compiled function that stops once it is traced."""
 
-    def _planned(self, world: World, logical: Graph, updates: Any) -> Any:
+    def _planned(self, world: World, called: str, logical: Graph, updates: Any) -> Any:
         raise Traced(logical)
 
 
