@@ -370,7 +370,8 @@ def compile(
     memory_limit: MemoryLimitError, on every rank, where some rank would hold more bytes than this.
     Inside another compiled function it is a part of that one, whose options hold; options of its own are a PlanError.
     Arrays of numpy are tensors, made with `asarray` at every call.
-    Python values (numbers, strings, attributes of modules other than `training`) are read once, when traced.
+    All else is read once, when traced: numbers, strings, which tensor or module a name or attribute stands for, but
+    for `training` of modules. Assign to a tensor (`load_state_dict`, optimizers), or compile anew, to change what is read.
     """
     if not isinstance(plan, str) or plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")

@@ -39,7 +39,7 @@ class Compression:
     other has several ranks. warmup: so many steps go as they are before.
     """
 
-    kind: str
+    kind: Any
     axis: str = ""
     warmup: int = 0
 

@@ -30,8 +30,8 @@ __all__ = [
 ]  # fmt: skip
 
 RAW = TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NameError, MemoryError
-CONSTRUCTED = "flowcore.nn", "flowcore.optim", "flowcore.data"
-"""The packages whose constructors check all they are given."""
+CONSTRUCTED = "flowcore.nn", "flowcore.optim", "flowcore.data", "flowcore.mixed", "flowcore.compression"
+"""The modules and packages whose constructors check all they are given."""
 THEMSELVES = ("compile",)
 """What checks all they are given, with errors of their own."""
 MOST = sys.float_info.max

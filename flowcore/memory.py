@@ -131,6 +131,16 @@ def span(first: int, last: int, type: Type) -> Span:
     return Span(first, last, -(-type.nbytes // ALIGNMENT) * ALIGNMENT)
 
 
+def _copy_all(pairs: Sequence[tuple[Array | None, Array | None]]) -> None:
+    """Write the second of each pair over the first: all or none, for copying twice gives what copying once gives."""
+    try:
+        for into, found in pairs:
+            np.copyto(into, found)  # type: ignore[arg-type]  # neither is None where the pair was made
+    except KeyboardInterrupt:
+        _copy_all(pairs)
+        raise
+
+
 @dataclass(frozen=True)
 class Leaving:
     """The results of a program that lie in its arena, by position, and the input (or -1) that each replaces."""
@@ -141,15 +151,17 @@ class Leaving:
     def leave(self, inputs: Sequence[Array | None], outputs: list[Array | None]) -> list[Array | None]:
         """`outputs` with those results in memory that outlives the next run; the inputs replaced are written over.
 
-        That is the last a program does, so that an error in it leaves all inputs as they were.
+        That is the last a program does, so that an error in it leaves all inputs as they were; an interruption by the
+        user is raised when all are written.
         """
+        pairs = []
         for place, old in self.results:
             found = outputs[place]
             assert found is not None
             held = inputs[old] if old >= 0 and is_held_once(inputs, old) else None
-            into = self._free(place, found) if held is None else held
-            np.copyto(into, found)
-            outputs[place] = into
+            outputs[place] = self._free(place, found) if held is None else held
+            pairs.append((outputs[place], found))
+        _copy_all(pairs)
         return outputs
 
     def _free(self, place: int, like: Array) -> Array:

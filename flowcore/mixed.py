@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
+from typing import Any
 
 from flowcore.dispatch import asarray, to_global
 from flowcore.dtypes import DType, as_dtype, bfloat16, float16, float32
@@ -36,7 +37,7 @@ class Precision:
     The rest is about fp16: the scale of the loss at first, what multiplies it and when.
     """
 
-    dtype: str
+    dtype: Any
     scale: float = 2.0**16
     growth: float = 2.0
     backoff: float = 0.5

@@ -239,7 +239,7 @@ def common_placement(values: Sequence[Value], op: Op, line: str) -> Placement | 
         if value.placement != target and not (is_replica(value) and set(target.ranks) <= set(value.placement.ranks)):
             raise PlacementError(
                 f"{op.name} at {line} mixes tensors on {target} and {value.placement}: "
-                f"move one with to_global(placement=…)"
+                f"move one with to_global(placement=…), or make what comes from numpy within fc.use(mesh)"
             )
     return target
 

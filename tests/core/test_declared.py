@@ -152,10 +152,18 @@ def arguments_of(name: str, form: Signature) -> Any:
     return bound
 
 
+def form_of(function: Any) -> Signature:
+    """What a call takes; of a class what its constructor does, which older Pythons hide behind `__new__`."""
+    if not isinstance(function, type) or "__init__" not in dir(function) or function.__init__ is object.__init__:
+        return signature(function)
+    form = signature(function.__init__)
+    return form.replace(parameters=list(form.parameters.values())[1:])
+
+
 def outcome(name: str, parameter: Parameter, value: Any) -> str:
     """What is wrong with what becomes of `value` in the place of `parameter`; empty: nothing."""
     function = PUBLIC[name]
-    bound = arguments_of(name, signature(function))
+    bound = arguments_of(name, form_of(function))
     bound.arguments[parameter.name] = (value,) if parameter.kind is Parameter.VAR_POSITIONAL else value
     try:
         with np.errstate(all="ignore"):
@@ -172,14 +180,14 @@ def outcome(name: str, parameter: Parameter, value: Any) -> str:
 def test_every_public_callable_has_a_right_call() -> None:
     assert len(PUBLIC) > 380
     for name, function in PUBLIC.items():
-        bound = arguments_of(name, signature(function))
+        bound = arguments_of(name, form_of(function))
         function(*bound.args, **bound.kwargs)
 
 
 def test_what_nobody_should_pass_is_a_typed_error_in_every_place() -> None:
     found = {}
     for name, function in PUBLIC.items():
-        for parameter in signature(function).parameters.values():
+        for parameter in form_of(function).parameters.values():
             if parameter.kind is Parameter.VAR_KEYWORD or (name, parameter.name) in GIVEN_TO_USERS:
                 continue
             for kind, make in NASTY.items():
@@ -195,7 +203,7 @@ def test_constructors_take_only_what_they_declare(prefix: str) -> None:
         is_made = isinstance(function, type) or prefix == "launch."
         if not name.startswith(prefix) or not is_made:
             continue
-        form = signature(function)
+        form = form_of(function)
         rules = hints(function.__init__ if "__init__" in dir(function) and isinstance(function, type) else function)
         for parameter in form.parameters.values():
             for kind, make in NASTY.items():
