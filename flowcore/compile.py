@@ -371,7 +371,7 @@ def compile(
     Inside another compiled function it is a part of that one, whose options hold; options of its own are a PlanError.
     Arrays of numpy are tensors, made with `asarray` at every call.
     All else is read once, when traced: numbers, strings, which tensor or module a name or attribute stands for, but
-    for `training` of modules. Assign to a tensor (`load_state_dict`, optimizers) or compile anew to change what is read.
+    for `training` of modules. Assign to a tensor (`load_state_dict`, optimizers) or compile anew to change that.
     """
     if not isinstance(plan, str) or plan not in PLANS:
         raise PlanError(f"unknown plan {plan!r}: this version has {', '.join(PLANS)}")
