@@ -17,12 +17,12 @@ import numpy as np
 
 from flowcore.comm.boxing import BoxingPlan
 from flowcore.comm.collectives import collective
-from flowcore.comm.errors import CommError
 from flowcore.comm.execute import execute
 from flowcore.comm.route import range_of, within_hosts
 from flowcore.comm.steps import RankStep
 from flowcore.comm.transport import Array, Begun, Transport
 from flowcore.comm.walk import Walk
+from flowcore.placement.errors import FlowcoreError
 from flowcore.placement.layout import Box, Shape, box_shape, box_size
 
 LINE = 64
@@ -138,7 +138,7 @@ class UnderWay:
             if waits:
                 transport.finish(begun)
                 return
-        except CommError:  # nobody sends them any more; the error that is being raised says more
+        except FlowcoreError:  # nobody sends them any more; the error that is being raised says more
             pass
         transport.drop(begun)
 

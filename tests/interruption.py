@@ -53,6 +53,24 @@ def step_over(ranks: Sequence[int]) -> Callable[[float], float]:
     return call
 
 
+def step_between(ranks: Sequence[int]) -> Callable[[float], float]:
+    """A step of these ranks in which the operator runs before their gather begins, and while that is under way."""
+    current().machine = replace(current().machine, per_flop=1e-7, between=Link(1e-6, 1e-6))
+    mesh = fc.Placement(list(ranks))
+
+    @fc.compile
+    def step(x: fc.Tensor, rows: fc.Tensor) -> fc.Tensor:
+        part = x.apply(Fragile()).to_global(sbp="B")
+        other = (rows @ rows).apply(Fragile())
+        return part.sum() + 0 * other.sum()
+
+    def call(term: float) -> float:
+        x = fc.from_local(np.full((20, 30), term), mesh, "S0")
+        return float(step(x, fc.ones((8, 8), dtype="float64", placement=mesh)).item())
+
+    return call
+
+
 @contextmanager
 def ending(error: BaseException, bad: Mapping[int, int]) -> Iterator[None]:
     """The next step ends so on this rank, if it is among `bad`: when the operator has run so often."""

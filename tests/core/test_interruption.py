@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flowcore as fc
-from tests.interruption import cut_off, one_way
+from tests.interruption import cut_off, ending, one_way, said, step_between
 
 ERRORS = {"an error": fc.IndexingError("9"), "an interruption": KeyboardInterrupt(), "an exception": ValueError("9")}
 TWO, THREE = (0, 1), (0, 1, 2)
@@ -57,3 +57,16 @@ def test_what_was_sent_to_a_rank_that_was_cut_off_is_no_message_of_the_next_step
     for rank in then:  # the ranks of the first step that went on are told what stopped it
         told = ("IndexingError",) if rank in first and rank != 1 else ("DivergenceError", "CommError")
         assert found[rank][-1] in told, (rank, found)
+
+
+@pytest.mark.parametrize("error", ["an interruption", "an exception"])
+def test_a_rank_that_is_cut_off_raises_that_though_a_peers_error_keeps_what_it_awaits_away(error: str) -> None:
+    def program() -> list[Any]:
+        step, rank = step_between(TWO), fc.rank()
+        found: list[Any] = [said(step, 1.0)]
+        with ending(fc.IndexingError("9") if rank else ERRORS[error], {0: 1, 1: 0}):
+            found.append(said(step, 2.0))
+        return found
+
+    found = fc.launch.run(program, ranks=2, hosts=2, timeout=20)
+    assert found == [[1200.0, type(ERRORS[error]).__name__], [1200.0, "IndexingError"]]
