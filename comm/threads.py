@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,8 @@ class ThreadWorld:
         self._lock = threading.Lock()
         self._wake = [threading.Condition(self._lock) for _ in range(size)]
         self._states: dict[int, State] = dict.fromkeys(range(size))
-        self._lost: dict[int, FlowcoreError] = {}
+        self._lost: dict[int, Callable[[], FlowcoreError]] = {}
+        """What gives the errors of ranks that can never go on; a rank is told in the moment it raises."""
         self._stops = [Stops() for _ in range(size)]
         self._mail: dict[tuple[Pair, int], tuple[Array, int, float]] = {}
         """Messages that nobody has taken yet, numbered per pair, their bytes, and when they are there."""
@@ -189,7 +191,7 @@ class ThreadWorld:
         self._find_lost()
         while not is_done():
             if rank in self._lost:
-                raise self._lost.pop(rank)
+                raise self._lost.pop(rank)()
             if not self._wake[rank].wait(self.timeout) and not is_done() and rank not in self._lost:
                 state = waiting()
                 self._states[rank] = None
@@ -217,7 +219,8 @@ class ThreadWorld:
         lost = sorted(hopeless(states))
         for rank in lost:
             if rank not in self._lost:
-                self._lost[rank] = verdict(rank, states, self._said(range(self.size)), self._stops[rank])
+                said = self._said(range(self.size))
+                self._lost[rank] = partial(verdict, rank, states, said, self._stops[rank])
                 self._wake[rank].notify()
 
     def _said(self, ranks: Iterable[int]) -> dict[int, tuple[Stop, ...]]:

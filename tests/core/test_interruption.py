@@ -70,3 +70,16 @@ def test_a_rank_that_is_cut_off_raises_that_though_a_peers_error_keeps_what_it_a
 
     found = fc.launch.run(program, ranks=2, hosts=2, timeout=20)
     assert found == [[1200.0, type(ERRORS[error]).__name__], [1200.0, "IndexingError"]]
+
+
+def test_a_peer_is_told_of_an_error_whichever_of_the_two_runs_on_first() -> None:
+    def program() -> list[Any]:
+        step, rank = step_between(TWO), fc.rank()
+        found: list[Any] = [said(step, 1.0)]
+        with ending(fc.IndexingError("9") if rank else ValueError("9"), {0: 0, 1: 1}):
+            found.append(said(step, 2.0))
+        return [*found, said(step, 3.0)]
+
+    wanted = [[1200.0, "ValueError", "IndexingError"], [1200.0, "IndexingError", "DivergenceError"]]
+    for _ in range(8):
+        assert fc.launch.run(program, ranks=2, hosts=2, timeout=20) == wanted
