@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowcore.comm.errors import CommError
+from flowcore.comm.errors import CommError, DivergenceError
 from flowcore.comm.transport import Array, Begun, Buffers, Log
-from flowcore.comm.waiting import TAIL, Ended, Failed, Waiting, first_difference, hang, ranks_text
+from flowcore.comm.waiting import REMEDY, TAIL, Ended, Failed, Waiting, first_difference, hang, ranks_text
 from flowcore.comm.watch import Watch
 from flowcore.placement.errors import FlowcoreError
 
@@ -69,6 +69,7 @@ class MpiTransport:
         self._world = tuple(range(self.size))
         self._groups: dict[tuple[int, ...], MPI.Intracomm] = {self._world: self.data}
         self._digests = np.empty(2, np.int64), np.empty(2, np.int64)
+        self._given_up: dict[tuple[int, ...], MPI.Request] = {}
         self._crowded = self.size > (os.cpu_count() or 1)
 
     def exchange(self, sends: Buffers, receives: Buffers) -> None:
@@ -119,27 +120,26 @@ class MpiTransport:
             out.reshape(-1)[...] = block.reshape(-1)
             return
         log = _constant("all_gather")
-        self.watch.arrive(ranks)
+        self._arrive(ranks)
         group = self._group(ranks, log)
         into = [out.reshape(-1).view(np.uint8), counts, None, self.mpi.BYTE]
         request = group.Iallgatherv([block.reshape(-1).view(np.uint8), self.mpi.BYTE], into)
-        self.wait(request.Test, lambda: self._meeting(ranks, log), sleeps=False)
+        self._complete(request, ranks, log, sleeps=False)
 
     def meet(self, ranks: tuple[int, ...], digest: int, log: Log) -> None:
         """Return when all of `ranks` are here with the same digest."""
         ranks = tuple(ranks)
         if ranks == (self.rank,):
             return
-        self.watch.arrive(ranks)
+        self._arrive(ranks)
         group = self._group(ranks, log)
         mine, most = self._digests
         mine[0], mine[1] = digest, ~digest
         request = group.Iallreduce(mine, most, self.mpi.MAX)
-        self.wait(request.Test, lambda: self._meeting(ranks, log))
+        self._complete(request, ranks, log)
         if most[0] != ~most[1]:
             stops = self.watch.stops
-            self.watch.arrive(ranks)
-            said = self._all(group, (tuple(log()), tuple(stops.met.values())), lambda: self._meeting(ranks, log))
+            said = self._all(ranks, (tuple(log()), tuple(stops.met.values())), log)
             found = first_difference({rank: each for rank, (each, _) in zip(ranks, said, strict=True)})
             raise stops.tell(self.rank, {rank: each for rank, (_, each) in zip(ranks, said, strict=True)}, found)
 
@@ -150,8 +150,7 @@ class MpiTransport:
             return [value]
         log = _constant("gather_objects")
         self.meet(ranks, GATHER, log)
-        self.watch.arrive(ranks)
-        return self._all(self._groups[ranks], value, lambda: self._meeting(ranks, log))
+        return self._all(ranks, value, log)
 
     def barrier(self, ranks: tuple[int, ...]) -> None:
         """Return when all of `ranks` are here."""
@@ -198,6 +197,22 @@ class MpiTransport:
         sys.stderr.flush()
         self.mpi.COMM_WORLD.Abort(1)
 
+    def _arrive(self, ranks: tuple[int, ...]) -> None:
+        """Come to a meeting of `ranks`; DivergenceError where what this rank gave up may be taken for it."""
+        if ranks in self._given_up:
+            text = f"{ranks_text(ranks)} meet no more, for rank {self.rank} gave up a meeting of theirs"
+            raise DivergenceError(f"{text}: {REMEDY}")
+        self.watch.arrive(ranks)
+
+    def _complete(self, request: MPI.Request, ranks: tuple[int, ...], log: Log, sleeps: bool = True) -> None:
+        """Wait for a collective of `ranks`."""
+        try:
+            self.wait(request.Test, lambda: self._meeting(ranks, log), sleeps)
+        except BaseException:
+            self._given_up[ranks] = request  # which holds the memory that MPI may yet write to
+            self._digests = np.empty(2, np.int64), np.empty(2, np.int64)
+            raise
+
     def _meeting(self, ranks: tuple[int, ...], log: Log) -> Waiting:
         missing = self.watch.missing(ranks)
         return Waiting(f"a meeting of {ranks_text(ranks)}", missing, tuple(log()[-TAIL:]), ranks)
@@ -212,16 +227,17 @@ class MpiTransport:
             self._groups[ranks] = group
         return group
 
-    def _all(self, group: MPI.Intracomm, value: Any, waiting: Callable[[], Waiting]) -> list[Any]:
-        """`value` of every rank of `group`."""
-        pickle = self.mpi.pickle
+    def _all(self, ranks: tuple[int, ...], value: Any, log: Log) -> list[Any]:
+        """`value` of every one of `ranks`, which have met."""
+        self._arrive(ranks)
+        group, pickle = self._groups[ranks], self.mpi.pickle
         given = np.frombuffer(pickle.dumps(value), np.uint8)
         counts = np.empty(group.size, np.int64)
         request = group.Iallgather(np.array([given.size], np.int64), counts)
-        self.wait(request.Test, waiting)
+        self._complete(request, ranks, log)
         taken = np.empty(int(counts.sum()), np.uint8)
         request = group.Iallgatherv(given, [taken, counts.tolist()])
-        self.wait(request.Test, waiting)
+        self._complete(request, ranks, log)
         ends = np.cumsum(counts)
         return [pickle.loads(taken[end - count : end].tobytes()) for end, count in zip(ends, counts, strict=True)]
 

@@ -11,6 +11,7 @@ from flowcore.comm.mpi import MpiTransport
 from flowcore.comm.shared import join
 from flowcore.placement.machine import Machine
 from flowcore.world import World, activate
+from tests.interruption import ending, said, step_between
 from tests.refused import check, met
 
 pytestmark = [
@@ -37,3 +38,22 @@ def test_what_one_rank_refuses_is_the_same_error_on_all(hosts: int, guilty: int,
         raise
     finally:
         joined.close()
+
+
+@pytest.mark.parametrize("cut", [(0, 1), (1, 0), (0, 0)], ids=str)
+def test_ranks_that_gave_up_a_meeting_diverge_typed_ever_after(cut: tuple[int, int]) -> None:
+    size, rank = fc.world_size(), fc.rank()
+    transport = MpiTransport(20)
+    try:
+        with activate(World(transport, replace(Machine(), hosts=tuple(range(size))))):
+            step = step_between(range(size))
+            right = said(step, 1.0)
+            with ending(fc.IndexingError("9") if rank else ValueError("9"), {0: cut[0], 1: cut[1]}):
+                found = [right, *(said(step, 2.0) for _ in range(5))]
+    except BaseException as error:
+        transport.fail(error)
+        raise
+    finally:
+        transport.close()
+    assert right == 600.0 * size and found[-1] == "DivergenceError"
+    assert set(found[1:]) <= {"ValueError", "IndexingError", "DivergenceError"}
