@@ -14,8 +14,13 @@ import pytest
 from flowcore.jit.store import is_available
 from tests.examples.programs import CASES, STEPS, STRATEGIES, TINY, example, planned, reference, reports, watched
 
+STRATEGY = pytest.mark.parametrize(
+    ("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20], scope="module"
+)
+"""What asks the same training comes together, so that one process trains it, and once."""
 
-@pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
+
+@STRATEGY
 def test_a_strategy_gives_the_losses_of_one_rank(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
     expected = reference(name, options)
     assert len(expected) == STEPS and expected[-1] < expected[0]
@@ -24,7 +29,7 @@ def test_a_strategy_gives_the_losses_of_one_rank(name: str, strategy: str, ranks
 
 
 @pytest.mark.skipif(not is_available(), reason="without compiled loops numpy takes temporaries of a tile")
-@pytest.mark.parametrize(("name", "strategy", "ranks", "options"), CASES, ids=lambda part: str(part)[:20])
+@STRATEGY
 def test_no_strategy_takes_memory_step_by_step(name: str, strategy: str, ranks: int, options: dict[str, Any]) -> None:
     found = [(report.plan, asked, held) for report, asked, held in watched(name, ranks, **options) if report.plan]
     assert len(found) == ranks or strategy == "eager"
