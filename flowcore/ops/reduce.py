@@ -149,7 +149,7 @@ class Extremum(Reduction):
     def write(self, results: Sequence[Any], *arrays: Any) -> Any:
         (x,), result = arrays, results[0]
         if 0 in [x.shape[axis] for axis in self.axes]:
-            result[...] = self.identity(x.dtype)
+            result.fill(self.identity(x.dtype))
             return result
         return self.ufunc.reduce(x, axis=self.axes, out=result)
 

@@ -149,7 +149,8 @@ def pieces(graph: Graph, node: Node, hosts: tuple[int, ...]) -> dict[int, Piece]
         return {}
     type = graph.values[node.outputs[0]].type
     source, target = node.op.layouts
-    if source.is_partial or set(source.placement.ranks) != set(target.placement.ranks) or not type.size:
+    is_partial = source.is_partial or target.is_partial  # a term of a sum is not the whole, though its box is
+    if is_partial or set(source.placement.ranks) != set(target.placement.ranks) or not type.size:
         return {}
     held = {rank: source.box(type.shape, rank) for rank in source.placement.ranks}
     needed = {rank: target.box(type.shape, rank) for rank in target.placement.ranks}

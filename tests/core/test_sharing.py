@@ -38,8 +38,7 @@ GRIDS = {
 )
 def test_every_change_of_layout_is_that_of_messages(grid: str, shape: tuple[int, ...], dtype: str) -> None:
     ranks, mesh, axes = GRIDS[grid]
-    stride = 5 if axes == 2 else 1
-    fc.launch.run(lambda: compared(lambda: transitions(fc.Placement(mesh), shape, dtype, axes, stride)), ranks=ranks)
+    fc.launch.run(lambda: compared(lambda: transitions(fc.Placement(mesh), shape, dtype, axes)), ranks=ranks)
 
 
 @pytest.mark.parametrize("options", [{}, {"shard_states": "data"}], ids=["replicas", "sharded states"])
